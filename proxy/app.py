@@ -1,0 +1,182 @@
+"""Wiring: builds the house from its settings, opens the door, and closes it again in good order."""
+
+import asyncio
+import ipaddress
+import logging
+import resource
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import uvloop
+
+import proxy
+from proxy import paths
+from proxy.config import Config, OwnPathSettings
+from proxy.dialects import BY_SUFFIX
+from proxy.errors import AskonceError
+from proxy.ledger import Ledger
+from proxy.pages import status
+from proxy.pipeline import Pipeline
+from proxy.ports import Dialect
+from proxy.server import Page, Server
+from proxy.stores.memory import MemoryStore
+from proxy.tasks import Tasks
+from proxy.tiers.exact import ExactTier
+from proxy.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+OWN = b"/_askonce/"
+
+
+class App:
+    """The whole proxy, wired but not yet listening."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.tasks = Tasks()
+        self._more_paths = {path.encode(): suffix for path, suffix in config.cache.more_paths.items()}
+        self.store = MemoryStore(max_bytes=config.store.max_bytes, eviction=config.store.eviction)
+        self.ledger = Ledger(max_models=config.ledger.max_models, max_opportunities=config.ledger.max_opportunities)
+        self.upstream = Upstream(config.upstream)
+        self.exact = ExactTier(self.store, now=time.time)
+        self.pipeline = Pipeline(
+            config,
+            upstream=self.upstream,
+            exact=self.exact,
+            ledger=self.ledger,
+            tasks=self.tasks,
+            secret=config.cache.secret.encode() or secrets.token_bytes(32),
+            trusted=_trusts(config.server.trusted_proxies),
+            now=time.time,
+        )
+        self.server = Server(
+            pipeline=self.pipeline,
+            upstream=self.upstream,
+            cached=self._cached,
+            pages=self._pages(config.own_paths),
+            settings=config.server,
+            cache=config.cache,
+        )
+        self._listener: asyncio.Server | None = None
+
+    def _cached(self, method: bytes, path: bytes) -> Dialect | None:
+        suffix = paths.cached_as(method, path, self._more_paths)
+        return BY_SUFFIX[suffix] if suffix is not None else None
+
+    def _pages(self, own: OwnPathSettings) -> Mapping[bytes, Page]:
+        stats, health = status.page(self.stats), status.page(self.health)
+        pages: dict[bytes, Page] = {OWN + b"stats": stats, OWN + b"healthz": health}
+        if own.stats:
+            pages[b"/stats"] = stats
+        if own.healthz:
+            pages[b"/healthz"] = health
+        if own.health:
+            pages[b"/health"] = health
+        return pages
+
+    def stats(self) -> Mapping[str, object]:
+        """What /stats shows."""
+        return {
+            "version": proxy.__version__,
+            **self.ledger.shown(),
+            "store": {
+                "kind": self.config.store.kind,
+                "entries": len(self.store),
+                "bytes": self.store.bytes_used,
+                "max_bytes": self.store.max_bytes,
+                "evicted": self.store.evicted,
+                "expired": self.store.expired,
+            },
+            "in_flight": len(self.pipeline.airspace),
+            "connections": len(self.server.connections),
+        }
+
+    def health(self) -> Mapping[str, object]:
+        """What /healthz shows: the proxy serves even where a part of the cache does not."""
+        degraded = ["store"] if self.exact.degraded else []
+        return {"status": "degraded" if degraded else "healthy", "degraded": degraded, "version": proxy.__version__}
+
+    async def open(self) -> int:
+        """Listen; the port.
+
+        Raises:
+            AskonceError: the address cannot be listened on.
+        """
+        host, port = self.config.server.host, self.config.server.port
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(self.server, host, port, backlog=4096, reuse_address=True)
+        except OSError as error:
+            raise AskonceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def close(self, *, drain_s: float) -> None:
+        """Take no more connections, let answers under way finish, let go of everything."""
+        if self._listener is not None:
+            self._listener.close()
+        if not await self.server.drain(wait_s=drain_s):
+            log.warning("closed with answers still under way after %g s (server.drain_s)", drain_s)
+        await self.tasks.close()
+        await self.upstream.close()
+        await self.store.close()
+
+
+def _trusts(networks: tuple[str, ...]) -> Callable[[str], bool]:
+    parsed = [ipaddress.ip_network(text, strict=False) for text in networks]
+
+    def trusted(peer: str) -> bool:
+        if not parsed:
+            return False
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in parsed)
+
+    return trusted
+
+
+def _more_files() -> None:
+    """As many open files as the system lets us have: two for each client under way."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(config: Config) -> None:
+    app = App(config)
+    port = await app.open()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
+    sys.stderr.write(
+        f"askonce {proxy.__version__} listening on http://{host}:{port} -> {app.upstream.origin.identity.decode()}\n"
+    )
+    sys.stderr.flush()
+    await stop.wait()
+    log.info("stopping: letting %d connections finish", len(app.server.connections))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    await app.close(drain_s=config.server.drain_s)
+
+
+def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        AskonceError: it cannot start.
+    """
+    logging.basicConfig(
+        level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    _more_files()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config))

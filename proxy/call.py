@@ -1,0 +1,40 @@
+"""A call as it came in, and the reply as it goes out."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from proxy.headers import Fields
+from proxy.model import Outcome, Reason
+from proxy.ports import Dialect, Upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request, verbatim."""
+
+    method: bytes
+    target: bytes
+    """Path and query in origin form, octet for octet."""
+    fields: Fields
+    body: bytes | Upload | None
+    """Whole where it may be a candidate for the cache, else as it arrives; None where there is none."""
+    dialect: Dialect | None = None
+    """None: not a cached path."""
+    peer: str = ""
+    """The address that the connection comes from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the client gets. How it is framed is for the server to decide."""
+
+    status: int
+    phrase: bytes
+    head: bytes
+    """Field lines, CRLF after each, without Transfer-Encoding; a Content-Length among them is true."""
+    body: bytes | AsyncIterator[bytes]
+    sized: bool
+    """*head* says the Content-Length, or the reply has no body by its nature."""
+    outcome: Outcome | None = None
+    """None: not on a cached path."""
+    reason: Reason | None = None

@@ -1,0 +1,383 @@
+"""Settings: one frozen tree, read once from file, environment and command line, checked, and handed down in pieces.
+
+Only this module knows that YAML and the environment exist.
+"""
+
+import dataclasses
+import difflib
+import ipaddress
+import os
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from proxy.errors import ConfigError
+
+ENV_PREFIX = "ASKONCE_"
+"""``ASKONCE_CACHE__TTL_S=60`` sets ``cache.ttl_s``."""
+
+
+def _setting(
+    default: Any,  # noqa: ANN401  (dataclasses.field is typed the same way)
+    *,
+    least: float | None = None,
+    choices: Iterable[str] = (),
+    pattern: str = "",
+    secret: bool = False,
+) -> Any:  # noqa: ANN401
+    """A field with the bounds that its value is checked against."""
+    metadata = {"least": least, "choices": tuple(choices), "pattern": pattern, "secret": secret}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    """The provider."""
+
+    url: str = _setting("https://api.openai.com")
+    ca_file: str = ""
+    connect_timeout_s: float = _setting(10.0, least=0.01)
+    silence_timeout_s: float = _setting(3600.0, least=600)
+    proxy_url: str = _setting("", secret=True)
+    add_headers: Mapping[str, str] = _setting({}, secret=True)
+    keepalive_s: float = _setting(20.0, least=0)
+    max_idle_connections: int = _setting(256, least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The side that clients connect to."""
+
+    host: str = "127.0.0.1"
+    port: int = _setting(8080, least=0)
+    drain_s: float = _setting(120.0, least=0)
+    keepalive_s: float = _setting(3600.0, least=1)
+    half_close_grace_s: float = _setting(0.5, least=0.05)
+    max_header_bytes: int = _setting(65536, least=1024)
+    max_header_fields: int = _setting(512, least=16)
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """What may be answered from the cache, and what may be kept."""
+
+    enabled: bool = True
+    when: str = _setting("temperature_zero", choices=("temperature_zero", "seeded", "always"))
+    when_by_model: Mapping[str, str] = _setting({}, choices=("temperature_zero", "seeded", "always"))
+    share: str = _setting("auto", pattern=r"auto|credential|everyone|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+    secret: str = _setting("", secret=True)
+    ttl_s: float = _setting(3600.0, least=0)
+    max_body_bytes: int = _setting(8 * 1024 * 1024, least=1)
+    max_entry_bytes: int = _setting(8 * 1024 * 1024, least=1)
+    finish_abandoned: bool = False
+    keep_cut_at_length: bool = False
+    keep_cut_by_filter: bool = False
+    respect_no_store: bool = False
+    key_headers: tuple[str, ...] = ()
+    more_paths: Mapping[str, str] = _setting(
+        {}, choices=("/chat/completions", "/completions", "/responses", "/embeddings", "/messages")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings:
+    """How a recorded answer is given again."""
+
+    pace: str = _setting("burst", choices=("burst", "recorded"))
+    fresh_ids: bool = False
+    drop_rate_limits: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where entries live."""
+
+    kind: str = _setting("memory", choices=("memory",))
+    max_bytes: int = _setting(256 * 1024 * 1024, least=4096)
+    eviction: str = _setting("gdsf", choices=("gdsf", "lru"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightSettings:
+    """Fetches that several readers share."""
+
+    max_lead_bytes: int = _setting(1024 * 1024, least=1024)
+    max_lag_bytes: int = _setting(16 * 1024 * 1024, least=1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """The counters behind /stats."""
+
+    max_models: int = _setting(200, least=1)
+    max_opportunities: int = _setting(65536, least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnPathSettings:
+    """Short names of the proxy's own pages; one that is off is forwarded like any other path."""
+
+    healthz: bool = True
+    health: bool = True
+    stats: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is written to standard error; never a prompt, an answer or a key."""
+
+    level: str = _setting("info", choices=("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting with its default."""
+
+    upstream: UpstreamSettings = UpstreamSettings()
+    server: ServerSettings = ServerSettings()
+    cache: CacheSettings = CacheSettings()
+    replay: ReplaySettings = ReplaySettings()
+    store: StoreSettings = StoreSettings()
+    flights: FlightSettings = FlightSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    own_paths: OwnPathSettings = OwnPathSettings()
+    log: LogSettings = LogSettings()
+    headers: str = _setting("full", choices=("full", "minimal", "none"))
+
+
+SHORTHANDS = {"upstream": "url"}
+"""Sections that may be written as one value: ``upstream: https://...`` means ``upstream.url``."""
+
+
+def load(*, file: Path | None = None, environment: Mapping[str, str] | None = None, sets: Iterable[str] = ()) -> Config:
+    """The settings: defaults, then *file*, then *environment*, then *sets* (``a.b=value``), each over the last.
+
+    Raises:
+        ConfigError: the first setting that is wrong, with its path, the reason and the near miss.
+    """
+    tree: dict[str, object] = {}
+    if file is not None:
+        _merge(tree, _read(file), source=str(file))
+    for name, text in sorted((environment if environment is not None else os.environ).items()):
+        if name.startswith(ENV_PREFIX) and name != ENV_PREFIX:
+            path = name.removeprefix(ENV_PREFIX).lower().split("__")
+            _merge(tree, _nest(path, _scalar(text, name)), source=name)
+    for item in sets:
+        dotted, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item}: write it as a.b=value")
+        _merge(tree, _nest(dotted.split("."), _scalar(text, f"--set {dotted}")), source=f"--set {dotted}")
+    config: Config = _build(Config, tree, "")
+    _check_together(config)
+    return config
+
+
+def _read(file: Path) -> Mapping[str, object]:
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{file}: expected settings as `name: value`, found {_kind(loaded)}")
+    return loaded
+
+
+def _scalar(text: str, where: str) -> object:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not a valid value: {text!r}") from error
+    return "" if value is None and text.strip() not in ("null", "~") else value
+
+
+def _nest(path: list[str], value: object) -> dict[str, object]:
+    for name in reversed(path):
+        value = {name: value}
+    return typing.cast(dict[str, object], value)
+
+
+def _merge(tree: dict[str, object], more: Mapping[str, object], *, source: str) -> None:
+    for name, value in more.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"{source}: {name!r} is not the name of a setting")
+        if name in SHORTHANDS and not isinstance(value, dict):
+            value = {SHORTHANDS[name]: value}
+        below = tree.get(name)
+        if isinstance(below, dict) and isinstance(value, dict):
+            _merge(below, value, source=source)
+        elif isinstance(value, dict):
+            copy: dict[str, object] = {}
+            _merge(copy, value, source=source)
+            tree[name] = copy
+        else:
+            tree[name] = value
+
+
+def _build(kind: type[Any], tree: Mapping[str, object], path: str) -> Any:  # noqa: ANN401
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    values: dict[str, object] = {}
+    for name, value in tree.items():
+        where = f"{path}{name}"
+        if name not in fields:
+            raise ConfigError(f"{where}: unknown setting{_near(name, fields, path)}")
+        if dataclasses.is_dataclass(hints[name]):
+            if value is None:
+                value = {}
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: expected a section with settings, found {_kind(value)}")
+            values[name] = _build(typing.cast(type[Any], hints[name]), value, f"{where}.")
+        else:
+            values[name] = _check(_coerce(value, hints[name], where), fields[name].metadata, where)
+    return kind(**values)
+
+
+def _near(name: str, fields: Iterable[str], path: str) -> str:
+    close = difflib.get_close_matches(name, list(fields), n=1, cutoff=0.6)
+    if close:
+        return f", did you mean {path}{close[0]}?"
+    elsewhere = [dotted for dotted, _, _ in describe() if dotted.rpartition(".")[2] == name]
+    if elsewhere:
+        return f", did you mean {elsewhere[0]}?"
+    return f"; known here: {', '.join(sorted(fields))}"
+
+
+def _kind(value: object) -> str:
+    names = {
+        dict: "a section",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return "nothing" if value is None else f"{names.get(type(value), type(value).__name__)} ({value!r})"
+
+
+def _coerce(value: object, hint: object, where: str) -> object:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise ConfigError(f"{where}: expected a list of texts, found {_kind(value)}")
+        return tuple(items)
+    if origin is not None and origin is not types.UnionType:
+        if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+            raise ConfigError(f"{where}: expected `name: text` pairs, found {_kind(value)}")
+        return dict(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if hint is str and value is False:
+        # YAML reads a bare `off` as false.
+        return "off"
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    raise ConfigError(f"{where}: expected {expected[typing.cast(type, hint)]}, found {_kind(value)}")
+
+
+def _check(value: object, metadata: Mapping[str, Any], where: str) -> object:
+    least, choices, pattern = metadata.get("least"), metadata.get("choices"), metadata.get("pattern")
+    if least is not None and isinstance(value, int | float) and not value >= least:
+        raise ConfigError(f"{where}: must be at least {least:g}, found {value!r}")
+    if choices:
+        for each in value.values() if isinstance(value, dict) else (value,):
+            if each not in choices:
+                close = difflib.get_close_matches(str(each), choices, n=1)
+                hint = f", did you mean {close[0]}?" if close else ""
+                raise ConfigError(f"{where}: must be one of {', '.join(choices)}; found {each!r}{hint}")
+    if pattern and not re.fullmatch(pattern, str(value)):
+        raise ConfigError(f"{where}: {value!r} does not fit; it must match {pattern}")
+    return value
+
+
+def _check_together(config: Config) -> None:
+    _check_origin(config.upstream.url, "upstream.url", schemes=("http", "https"))
+    if config.upstream.proxy_url:
+        _check_origin(config.upstream.proxy_url, "upstream.proxy_url", schemes=("http",))
+    if config.upstream.ca_file and not Path(config.upstream.ca_file).is_file():
+        raise ConfigError(f"upstream.ca_file: no file at {config.upstream.ca_file!r}")
+    if not 0 <= config.server.port <= 65535:
+        raise ConfigError(f"server.port: must be 0 to 65535, found {config.server.port}")
+    for name, value in config.upstream.add_headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", value):
+            raise ConfigError(f"upstream.add_headers.{name}: not a valid header field")
+    for number, text in enumerate(config.server.trusted_proxies):
+        if not _is_network(text):
+            raise ConfigError(
+                f"server.trusted_proxies[{number}]: {text!r} is not an address or a network like 10.0.0.0/8"
+            )
+
+
+def _check_origin(url: str, where: str, *, schemes: tuple[str, ...]) -> None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{where}: {url!r} is not a URL: {error}") from error
+    if parts.scheme not in schemes:
+        raise ConfigError(f"{where}: {url!r} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if not parts.hostname or port == 0:
+        raise ConfigError(f"{where}: {url!r} names no host")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{where}: {url!r} must not have a query or a fragment")
+    if where == "upstream.url" and (parts.username or parts.password):
+        raise ConfigError(f"{where}: must not carry credentials; send them with upstream.add_headers")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def describe(config: Config | None = None) -> list[tuple[str, object, bool]]:
+    """Every setting as (dotted path, value, is it a secret), in the order of the tree."""
+    rows: list[tuple[str, object, bool]] = []
+
+    def walk(node: object, path: str) -> None:
+        for each in dataclasses.fields(typing.cast(Any, node)):
+            value = getattr(node, each.name)
+            if dataclasses.is_dataclass(value):
+                walk(value, f"{path}{each.name}.")
+            else:
+                rows.append((f"{path}{each.name}", value, bool(each.metadata.get("secret"))))
+
+    walk(config if config is not None else Config(), "")
+    return rows
+
+
+def effective(config: Config) -> dict[str, object]:
+    """The settings as a nested mapping fit for printing: secrets are masked."""
+    tree: dict[str, object] = {}
+    for path, value, secret in describe(config):
+        *sections, name = path.split(".")
+        node = tree
+        for section in sections:
+            node = typing.cast(dict[str, object], node.setdefault(section, {}))
+        if secret and value:
+            value = dict.fromkeys(value, "***") if isinstance(value, dict) else "***"
+        node[name] = list(value) if isinstance(value, tuple) else value
+    return tree

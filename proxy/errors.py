@@ -1,0 +1,38 @@
+"""Faults. An outcome that is expected (a miss, a refusal) is a value and never stands here.
+
+AskonceError
+├── ConfigError          a setting is wrong; the message names it and the remedy
+├── CacheError           a store, an index or an embedder failed; costs a hit, never an answer
+└── UpstreamError        the provider could not be asked or did not answer
+    ├── Unreachable      no connection
+    ├── Broke            the connection failed before the answer was whole
+    └── Garbled          what came is not HTTP
+"""
+
+
+class AskonceError(Exception):
+    """Everything that this package raises on purpose."""
+
+
+class ConfigError(AskonceError):
+    """A setting is wrong."""
+
+
+class CacheError(AskonceError):
+    """The cache failed; the call goes on without it."""
+
+
+class UpstreamError(AskonceError):
+    """The provider could not be asked or did not answer whole."""
+
+
+class Unreachable(UpstreamError):
+    """No connection to the provider."""
+
+
+class Broke(UpstreamError):
+    """The connection to the provider failed before its answer was whole."""
+
+
+class Garbled(UpstreamError):
+    """What came from the provider is not HTTP."""

@@ -1,0 +1,313 @@
+"""One fetch, many readers: a flight belongs to nobody who asked, so nobody who leaves can break it for the others."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from dataclasses import dataclass
+
+from proxy.errors import UpstreamError
+from proxy.headers import Fields
+from proxy.model import Finding
+from proxy.tasks import Tasks
+from proxy.upstream import Answer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a provider's answer."""
+
+    status: int
+    phrase: bytes
+    fields: Fields
+
+
+class Lagged(Exception):
+    """This reader fell too far behind the others and can no longer be given the whole answer."""
+
+
+class Abandoned(Exception):
+    """Every reader left before the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """A flight that is over: what arrived, and how it ended."""
+
+    head: Head | None
+    body: bytes | None
+    """The whole body; None where it was too large to record or did not arrive whole."""
+    bytes_in: int
+    marks: tuple[tuple[int, float], ...]
+    """(octets so far, seconds since the first) at the end of each chunk, for replay at the recorded pace."""
+    error: Exception | None
+    head_s: float
+    """Seconds from take-off to the head."""
+    total_s: float
+
+
+class _Reader:
+    """One reader's place in the log."""
+
+    __slots__ = ("at", "cut", "seen_bytes", "wake")
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.seen_bytes = 0
+        self.cut = False
+        self.wake: asyncio.Future[None] | None = None
+
+
+class Flight:
+    """One request on its way, with a log of what has come back so far.
+
+    The log is kept whole while it may still be recorded, so whoever joins late gets what has passed and then follows
+    live. The fetch waits for its fastest reader only; a reader that falls behind the others by more than *max_lag* is
+    cut off rather than waited for.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[Answer]],
+        *,
+        request_fields: Fields,
+        max_record_bytes: int,
+        max_lead_bytes: int,
+        max_lag_bytes: int,
+        finish_abandoned: bool,
+    ) -> None:
+        self._ask = ask
+        self.request_fields = request_fields
+        """The header fields that were sent: an answer that varies by them is only for those who sent the same."""
+        self._max_record = max_record_bytes
+        self._max_lead = max_lead_bytes
+        self._max_lag = max_lag_bytes
+        self._finish_abandoned = finish_abandoned
+        self._loop = asyncio.get_running_loop()
+        self._head: asyncio.Future[Head] = self._loop.create_future()
+        self._chunks: list[bytes] = []
+        self._trimmed = 0
+        self._marks: list[tuple[int, float]] = []
+        self._bytes = 0
+        self._recording = True
+        self._over = False
+        self._error: Exception | None = None
+        self._doomed = False
+        self._found: Finding | None = None
+        self._awaiting: list[Callable[[Finding], None]] = []
+        self._readers: set[_Reader] = set()
+        self._moved: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "landed" if self._over else "airborne"
+        return f"<Flight {state}, {self._trimmed + len(self._chunks)} chunks, {len(self._readers)} readers>"
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a newcomer can still be given everything from the start."""
+        return self._trimmed == 0 and self._error is None and not self._doomed
+
+    def board(self) -> "Seat":
+        """Take part as a reader. The seat must be left again."""
+        reader = _Reader()
+        self._readers.add(reader)
+        return Seat(self, reader)
+
+    def take_off(self, tasks: Tasks, landed: Callable[[Landing], Awaitable[None]]) -> None:
+        """Begin the fetch; *landed* is told once, when it is over, after every reader could see the end."""
+        self._task = tasks.start(self._fly(landed), name="flight")
+
+    async def _fly(self, landed: Callable[[Landing], Awaitable[None]]) -> None:
+        start = self._loop.time()
+        head_s = 0.0
+        head: Head | None = None
+        error: Exception | None = None
+        try:
+            async with await self._ask() as answer:
+                head = Head(answer.status, answer.phrase, answer.fields)
+                head_s = self._loop.time() - start
+                if not self._head.done():
+                    self._head.set_result(head)
+                async for chunk in answer.chunks():
+                    self._append(chunk)
+                    if self._readers and self._lead() > self._max_lead:
+                        await self._fastest_reader()
+        except UpstreamError as fault:
+            error = fault
+        except asyncio.CancelledError:
+            error = Abandoned("every reader left")
+        except Exception as fault:
+            # The readers must hear of it whatever it is; the pass turns it into an answer.
+            log.exception("a flight failed")
+            error = fault
+        self._land(error)
+        await landed(
+            Landing(
+                head=head,
+                body=b"".join(self._chunks) if self._recording and error is None else None,
+                bytes_in=self._bytes,
+                marks=tuple(self._marks),
+                error=error,
+                head_s=head_s,
+                total_s=self._loop.time() - start,
+            )
+        )
+
+    def _append(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._bytes += len(chunk)
+        if self._recording:
+            self._marks.append((self._bytes, self._loop.time()))
+            if self._bytes > self._max_record:
+                self._recording = False
+                self._marks.clear()
+        if not self._recording:
+            self._trim()
+        for reader in self._readers:
+            _wake(reader)
+
+    def _lead(self) -> int:
+        return self._bytes - max(reader.seen_bytes for reader in self._readers)
+
+    async def _fastest_reader(self) -> None:
+        """Wait until the fastest reader has caught up to half the lead, or everybody has left."""
+        while self._readers and self._lead() > self._max_lead // 2:
+            self._moved = self._loop.create_future()
+            await self._moved
+
+    def _trim(self) -> None:
+        """Drop what every reader has seen, and the readers that hold too much back."""
+        for reader in self._readers:
+            if self._bytes - reader.seen_bytes > self._max_lag and not reader.cut:
+                reader.cut = True
+        slowest = min(
+            (reader.at for reader in self._readers if not reader.cut), default=self._trimmed + len(self._chunks)
+        )
+        if slowest > self._trimmed:
+            del self._chunks[: slowest - self._trimmed]
+            self._trimmed = slowest
+
+    def _land(self, error: Exception | None) -> None:
+        self._over = True
+        self._error = error
+        if not self._head.done():
+            if error is None:
+                error = Abandoned("no answer")
+            self._head.set_exception(error)
+            # Nobody may be left to look at it.
+            self._head.exception()
+        for reader in self._readers:
+            _wake(reader)
+
+    def leave(self, reader: _Reader) -> None:
+        """A reader goes. The last one takes an unfinished flight with it, unless abandoned flights are finished."""
+        self._readers.discard(reader)
+        self._nudge()
+        if not self._readers and not self._over and not self._finish_abandoned and self._task is not None:
+            self._doomed = True
+            self._task.cancel()
+
+    def examined(self, found: Finding) -> None:
+        """What the landed answer turned out to be."""
+        self._found = found
+        for tell in self._awaiting:
+            tell(found)
+        self._awaiting.clear()
+
+    def when_examined(self, tell: Callable[[Finding], None]) -> None:
+        """Call *tell* with what the answer turned out to be: now where that is known, else when it is."""
+        if self._found is not None:
+            tell(self._found)
+        else:
+            self._awaiting.append(tell)
+
+    def _nudge(self) -> None:
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
+
+    async def head(self) -> Head:
+        """The head, when it is there. Raises what kept it from coming."""
+        return await asyncio.shield(self._head)
+
+    async def follow(self, reader: _Reader) -> AsyncIterator[bytes]:
+        """Everything from the first octet on; what is already there comes in one piece.
+
+        Raises:
+            UpstreamError: the provider's answer broke off.
+            Lagged: this reader was too slow.
+        """
+        while True:
+            if reader.cut:
+                raise Lagged("too far behind the other readers")
+            waiting = self._chunks[reader.at - self._trimmed :]
+            if waiting:
+                reader.at += len(waiting)
+                piece = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+                yield piece
+                # Seen only when the client has taken it: until then it counts as this reader's lag.
+                reader.seen_bytes += len(piece)
+                if self._moved is not None:
+                    self._nudge()
+            elif self._over:
+                if self._error is not None:
+                    raise self._error
+                return
+            else:
+                reader.wake = self._loop.create_future()
+                await reader.wake
+
+
+class Seat:
+    """One reader's part in a flight."""
+
+    __slots__ = ("_flight", "_reader")
+
+    def __init__(self, flight: Flight, reader: _Reader) -> None:
+        self._flight = flight
+        self._reader = reader
+
+    async def head(self) -> Head:
+        """See :meth:`Flight.head`."""
+        return await self._flight.head()
+
+    def follow(self) -> AsyncIterator[bytes]:
+        """See :meth:`Flight.follow`."""
+        return self._flight.follow(self._reader)
+
+    def leave(self) -> None:
+        """Give the seat back; more than once is fine."""
+        self._flight.leave(self._reader)
+
+
+def _wake(reader: _Reader) -> None:
+    if reader.wake is not None and not reader.wake.done():
+        reader.wake.set_result(None)
+
+
+class Airspace:
+    """The flights that a newcomer may join, by what they fetch and in which form."""
+
+    def __init__(self) -> None:
+        self._aloft: dict[Hashable, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._aloft)
+
+    def __repr__(self) -> str:
+        return f"<Airspace, {len(self._aloft)} aloft>"
+
+    def find(self, course: Hashable) -> Flight | None:
+        """The flight on *course*, if one can still be joined from the start."""
+        flight = self._aloft.get(course)
+        return flight if flight is not None and flight.joinable else None
+
+    def enter(self, course: Hashable, flight: Flight) -> None:
+        """Let others join *flight*; one that is already on this course keeps it."""
+        self._aloft.setdefault(course, flight)
+
+    def exit(self, course: Hashable, flight: Flight) -> None:
+        """*flight* can no longer be joined."""
+        if self._aloft.get(course) is flight:
+            del self._aloft[course]

@@ -1,0 +1,151 @@
+"""Header fields as octets: reading them, and writing heads that change nothing but what must change."""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from proxy.model import RawFields
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+        # Meant for the next server only (RFC 7540 3.2.1); some clients forget to name it in Connection.
+        b"http2-settings",
+    }
+)
+"""Fields that end at the proxy (RFC 9110 section 7.6.1), in lower case."""
+
+OURS = b"x-askonce-"
+"""Request fields with this prefix are for the proxy and are not forwarded."""
+
+
+_ZERO_WEIGHT = re.compile(rb"\s*q\s*=\s*0(\.0*)?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Header fields that can be looked up by lower-case name and still be written as they came."""
+
+    raw: RawFields
+    _by_name: dict[bytes, list[bytes]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name = self._by_name
+        for name, value in self.raw:
+            by_name.setdefault(name.lower(), []).append(value)
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of the first field called *name* (lower case)."""
+        values = self._by_name.get(name)
+        return values[0] if values else None
+
+    def all(self, name: bytes) -> tuple[bytes, ...]:
+        """Every value of *name*, in order."""
+        return tuple(self._by_name.get(name, ()))
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._by_name
+
+    def tokens(self, name: bytes) -> tuple[bytes, ...]:
+        """The members of a comma-separated field, in lower case, over all its lines."""
+        values = self._by_name.get(name)
+        if not values:
+            return ()
+        return tuple(token for value in values for part in value.split(b",") if (token := part.strip().lower()))
+
+
+def end_to_end(fields: Fields) -> RawFields:
+    """*fields* without those that concern one connection only."""
+    stops = HOP_BY_HOP.union(fields.tokens(b"connection"))
+    return tuple(pair for pair in fields.raw if pair[0].lower() not in stops)
+
+
+def request_fields(fields: Fields, *, authority: bytes, keep: Collection[bytes] = ()) -> list[tuple[bytes, bytes]]:
+    """What goes to the provider: everything end-to-end in its order and letter case, ``Host`` exchanged.
+
+    Framing fields keep their place: whoever writes the body keeps the framing that the client chose. *keep* names
+    hop-by-hop fields that are forwarded all the same.
+    """
+    named = fields.tokens(b"connection")
+    stops = HOP_BY_HOP.union(named) if named else HOP_BY_HOP
+    if keep:
+        stops = stops.difference(keep)
+    sent: list[tuple[bytes, bytes]] = []
+    hosted = False
+    for pair in fields.raw:
+        name = pair[0].lower()
+        if name == b"host":
+            if not hosted:
+                sent.append((pair[0], authority))
+                hosted = True
+        elif name == b"transfer-encoding":
+            sent.append((pair[0], b"chunked"))
+        elif name == b"content-length" or (name not in stops and not name.startswith(OURS)):
+            sent.append(pair)
+    if not hosted:
+        sent.insert(0, (b"Host", authority))
+    return sent
+
+
+def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A message head as octets, blank line included.
+
+    Raises:
+        ValueError: a field holds a line break, which would let its sender write further fields.
+    """
+    lines = [start_line]
+    lines.extend([b"%b: %b" % pair for pair in fields])
+    written = b"\r\n".join(lines)
+    if written.count(b"\n") != len(lines) - 1 or written.count(b"\r") != len(lines) - 1:
+        raise ValueError("a header field holds a line break")
+    return written + b"\r\n\r\n"
+
+
+def lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """*fields* as the block of lines that stands in a head: CRLF after each, no blank line."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in fields])
+
+
+def parse_lines(block: bytes) -> RawFields:
+    """The fields of a block that :func:`lines` wrote."""
+    pairs = []
+    for line in block.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b": ")
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def origin_form(target: bytes) -> bytes:
+    """The path and query of *target*, also where it came in absolute form (RFC 9112 section 3.2.2)."""
+    if target.startswith(b"/") or target == b"*":
+        return target
+    _, scheme, rest = target.partition(b"://")
+    if not scheme:
+        return target
+    cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+    path = rest[cut:]
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def accepts(accept_encoding: Collection[bytes], coding: bytes) -> bool:
+    """Whether a client that sent these ``Accept-Encoding`` members takes *coding* (RFC 9110 section 12.5.3).
+
+    A client that sent none is asked for nothing but identity here: what it did not ask for may be beyond it.
+    """
+    wildcard = False
+    for member in accept_encoding:
+        name, _, weight = member.partition(b";")
+        name = name.strip()
+        refused = bool(_ZERO_WEIGHT.fullmatch(weight))
+        if name == coding or (name, coding) in ((b"x-gzip", b"gzip"), (b"gzip", b"x-gzip")):
+            return not refused
+        if name == b"*":
+            wildcard = not refused
+    return wildcard

@@ -1,0 +1,85 @@
+"""What the proxy says about its answers: the ``x-cache`` fields and RFC 9211 ``cache-status``, and errors of its own."""
+
+import json
+
+from proxy.model import Key, Outcome, Reason
+
+SHORT_KEY = 16
+"""Digits of the key that ``x-cache-key`` shows: enough to name an entry, useless to find its text."""
+
+_FORWARDED = {
+    Reason.NO_CACHE: "request",
+    Reason.TOO_OLD: "stale",
+    Reason.OTHER_FORM: "vary-miss",
+    Reason.OTHER_ENCODING: "vary-miss",
+}
+
+PHRASES = {
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+
+def labels(
+    level: str,
+    outcome: Outcome,
+    reason: Reason,
+    *,
+    key: Key | None = None,
+    tier: str = "",
+    age_s: int | None = None,
+    ttl_s: int | None = None,
+    saved_tokens: int | None = None,
+) -> bytes:
+    """The field lines for one answer. *level* is the setting ``headers``: ``full``, ``minimal`` or ``none``."""
+    if level == "none":
+        return b""
+    if level == "minimal":
+        return f"x-cache: {outcome}\r\nx-cache-reason: {reason}\r\n".encode("ascii")
+    lines = [f"x-cache: {outcome}", f"x-cache-reason: {reason}"]
+    if tier:
+        lines.append(f"x-cache-tier: {tier}")
+    if key is not None:
+        lines.append(f"x-cache-key: {key[:SHORT_KEY]}")
+    if saved_tokens is not None:
+        lines.append(f"x-cache-saved-tokens: {saved_tokens}")
+    if age_s is not None:
+        lines.append(f"age: {age_s}")
+    lines.append(f"cache-status: {_cache_status(outcome, reason, key, ttl_s)}")
+    return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+
+def _cache_status(outcome: Outcome, reason: Reason, key: Key | None, ttl_s: int | None) -> str:
+    """One member of ``Cache-Status`` (RFC 9211 section 2)."""
+    said = ["askonce"]
+    match outcome:
+        case Outcome.HIT:
+            said.append("hit")
+            if ttl_s is not None:
+                said.append(f"ttl={ttl_s}")
+        case Outcome.JOINED:
+            said += ["fwd=miss", "collapsed"]
+        case Outcome.MISS:
+            said.append(f"fwd={_FORWARDED.get(reason, 'uri-miss')}")
+        case Outcome.BYPASS:
+            said.append("fwd=bypass")
+        case Outcome.ERROR:
+            pass
+    if key is not None:
+        said.append(f'key="{key[:SHORT_KEY]}"')
+    said.append(f"detail={reason}")
+    return "; ".join(said)
+
+
+def error_body(message: str, code: str) -> bytes:
+    """An error of the proxy's own in the shape that OpenAI's clients read."""
+    error = {"message": message, "type": "askonce_error", "param": None, "code": code}
+    return json.dumps({"error": error}, separators=(",", ":")).encode()

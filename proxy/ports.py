@@ -1,0 +1,78 @@
+"""What the pass needs from the outside, by shape: anything that fits may stand in."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from proxy.model import Entry, Finding, Form, Json, Key, Reason
+
+
+class Dialect(Protocol):
+    """What differs between the endpoints. Pure: no I/O, no clock, no exception on any input."""
+
+    @property
+    def name(self) -> str:
+        """A word for logs and entries: ``chat``."""
+        ...
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Top-level request fields that cannot change the answer and so stay out of the exact key."""
+        ...
+
+    @property
+    def deterministic(self) -> bool:
+        """True where the same request always has the same answer (embeddings), whatever its temperature."""
+        ...
+
+    def form(self, request: Json) -> Form:
+        """The form that *request* asks for."""
+        ...
+
+    def refuses(self, request: Json) -> Reason | None:
+        """Why *request* must never be answered from a cache (a side effect, provider-side state), or None."""
+        ...
+
+    def examine(self, body: bytes, form: Form) -> Finding:
+        """Judge a finished answer, already decoded from its content encoding, recorded in *form*."""
+        ...
+
+    def render(self, body: bytes, have: Form, want: Form) -> bytes | None:
+        """*body*, recorded in form *have*, in form *want*; None where that would need something invented."""
+        ...
+
+
+class Store(Protocol):
+    """Where entries live. Every fault is a ``CacheError``; expiry and foreign keys are never returned."""
+
+    async def get(self, key: Key) -> Entry | None:
+        """The live entry under *key*; counts a hit towards its worth."""
+        ...
+
+    async def put(self, entry: Entry) -> bool:
+        """Keep *entry* in place of what was there; False where it has no room or is not worth it."""
+        ...
+
+    async def drop(self, key: Key) -> bool:
+        """Forget the entry under *key*; False where there was none."""
+        ...
+
+    async def clear(self) -> int:
+        """Forget every entry of ours; how many there were."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of whatever the store holds open."""
+        ...
+
+
+class Upload(Protocol):
+    """A request body that is still arriving."""
+
+    @property
+    def chunked(self) -> bool:
+        """It is framed by chunks; else by the Content-Length among the fields."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The octets, as they arrive. Raises where the client breaks off."""
+        ...

@@ -1,0 +1,419 @@
+"""HTTP in and out: aiohttp's server with the hands of its answers tied, so that nothing is added, decoded or repaired.
+
+aiohttp parses requests and runs one handler per connection; the answers are written here, octet for octet. Its internals
+are used in this file alone.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from proxy import headers, labels
+from proxy.call import Call, Reply
+from proxy.config import CacheSettings, ServerSettings
+from proxy.errors import UpstreamError
+from proxy.flights import Abandoned, Lagged
+from proxy.headers import Fields
+from proxy.model import Reason
+from proxy.pipeline import Pipeline, reason_of
+from proxy.ports import Dialect, Upload
+from proxy.tunnel import Refused, Tunnel
+from proxy.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+READ_BYTES = 65536
+
+Page = Callable[[Call], Reply]
+"""One of the proxy's own pages."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for no time: closing sends RST."""
+
+
+class Sent(web.StreamResponse):
+    """Tells aiohttp that the answer is written, and whether the connection goes on."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        # Nothing of StreamResponse is wanted: what it would write is written already.
+        self._goes_on = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether another request may follow."""
+        return self._goes_on
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Written already."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Written already."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+_GOES_ON = Sent(keep_alive=True)
+_ENDS = Sent(keep_alive=False)
+
+
+class Connection(RequestHandler):
+    """One client connection."""
+
+    __slots__ = ("_after_eof", "_delivered", "_eof_watch", "busy", "draining", "grace_s")
+
+    def __init__(self, manager: web.Server, *, grace_s: float, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(manager, **options)
+        self.grace_s = grace_s
+        self.busy = False
+        self.draining = False
+        self._delivered = 0
+        self._after_eof = 0
+        self._eof_watch: asyncio.TimerHandle | None = None
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more: it has left, or only closed its sending side and still reads.
+
+        TCP does not tell the two apart until something is sent. So the connection stays open while an answer flows and
+        no reset comes back; if nothing could be delivered for ``server.half_close_grace_s`` the client counts as gone.
+        """
+        if not self.busy and not self._messages:
+            return False
+        self._after_eof = self._delivered
+        self._eof_watch = self._loop.call_later(self.grace_s, self._look_after)
+        return True
+
+    def _look_after(self) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        reset = sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        if reset or self._delivered == self._after_eof:
+            transport.abort()
+        else:
+            self._eof_watch = self._loop.call_later(self.grace_s, self._look_after)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """See asyncio."""
+        if self._eof_watch is not None:
+            self._eof_watch.cancel()
+        super().connection_lost(exc)
+
+    def send(self, octets: bytes) -> None:
+        """Write to the client.
+
+        Raises:
+            ConnectionResetError: it has left.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has left")
+        self._delivered += len(octets)
+        transport.write(octets)
+
+    async def drained(self) -> None:
+        """Wait while the client reads more slowly than we write."""
+        if self._paused:
+            await self._drain_helper()
+
+    def break_off(self, *, loudly: bool) -> None:
+        """End an answer so that it cannot be taken for a whole one.
+
+        *loudly*: nothing but a reset tells, because the answer ends where the connection does.
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        if loudly:
+            sock = transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
+        else:
+            transport.close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP with an error in OpenAI's shape; never with a traceback."""
+        if status >= 500:
+            log.error("a request failed", exc_info=exc)
+        told = "the request is not valid HTTP/1.1" if status < 500 else "the proxy failed; its log says why"
+        body = labels.error_body(told, "bad_request" if status < 500 else Reason.INTERNAL)
+        fields = [
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Connection", b"close"),
+        ]
+        self.send(headers.head(_status_line(status, labels.PHRASES.get(status, b"Error")), fields) + body)
+        return _ENDS
+
+
+class _Arriving:
+    """A request body as it arrives from the client."""
+
+    def __init__(
+        self, connection: Connection, payload: StreamReader, *, chunked: bool, expects: bool, begun: bytes
+    ) -> None:
+        self._connection = connection
+        self._payload = payload
+        self._chunked = chunked
+        self._expects = expects
+        self._begun = begun
+
+    @property
+    def chunked(self) -> bool:
+        return self._chunked
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        if self._begun:
+            yield self._begun
+            self._begun = b""
+        if self._expects:
+            self._expects = False
+            self._connection.send(_CONTINUE)
+        while chunk := await self._payload.readany():
+            yield chunk
+
+
+class Server(web.Server):
+    """Takes connections, finds for each request whether it is the proxy's own, cached, or to be forwarded."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        upstream: Upstream,
+        cached: Callable[[bytes, bytes], Dialect | None],
+        pages: Mapping[bytes, Page],
+        settings: ServerSettings,
+        cache: CacheSettings,
+    ) -> None:
+        super().__init__(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=settings.keepalive_s,
+            read_bufsize=READ_BYTES,
+            max_line_size=settings.max_header_bytes,
+            max_field_size=settings.max_header_bytes,
+            max_headers=settings.max_header_fields,
+        )
+        self._grace_s = settings.half_close_grace_s
+        self._max_body = cache.max_body_bytes
+        self._pipeline = pipeline
+        self._upstream = upstream
+        self._cached = cached
+        self._pages = pages
+
+    def __call__(self) -> RequestHandler:
+        """A protocol for one more connection."""
+        return Connection(self, loop=self._loop, grace_s=self._grace_s, **self._kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Server, {len(self._connections)} connections>"
+
+    async def drain(self, *, wait_s: float) -> bool:
+        """Let every answer under way finish, close what is idle; False where *wait_s* was not enough."""
+        for connection in self.connections:
+            if isinstance(connection, Connection):
+                connection.draining = True
+                if not connection.busy and not connection._messages:  # noqa: SLF001
+                    connection.force_close()
+        deadline = self._loop.time() + wait_s
+        while self._connections and self._loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        whole = not self._connections
+        await self.shutdown(0.1)
+        return whole
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        if not isinstance(connection, Connection):
+            raise TypeError("not a connection of ours")
+        message: RawRequestMessage = request._message  # noqa: SLF001  (the raw head has no public name)
+        connection.busy = True
+        try:
+            return await self._dispatch(connection, message, request.content)
+        finally:
+            connection.busy = False
+
+    async def _dispatch(self, connection: Connection, message: RawRequestMessage, payload: StreamReader) -> Sent:
+        method = message.method.encode("ascii")
+        raw_target = message.path.encode("utf-8", "surrogateescape")
+        target = headers.origin_form(raw_target)
+        fields = Fields(message.raw_headers)
+        exchange = _Exchange(connection, message, method)
+        if method == b"CONNECT":
+            return exchange.refuse(501, "this is a reverse proxy: it opens no tunnels", "not_a_forward_proxy")
+        path = target.partition(b"?")[0]
+        peer = str(connection.peername[0]) if connection.peername else ""
+        page = self._pages.get(path) if method in (b"GET", b"HEAD") else None
+        if page is not None:
+            return await exchange.send(page(Call(method=method, target=target, fields=fields, body=None, peer=peer)))
+        if _is_websocket(message, fields):
+            return await self._tunnel(exchange, target, fields)
+        dialect = self._cached(method, path)
+        body = await _body(connection, message, payload, fields, whole_up_to=self._max_body if dialect else 0)
+        call = Call(method=method, target=target, fields=fields, body=body, dialect=dialect, peer=peer)
+        replies: AbstractAsyncContextManager[Reply]
+        replies = self._pipeline.serve(call, dialect) if dialect else self._pipeline.forward(call)
+        try:
+            async with replies as reply:
+                return await exchange.send(reply)
+        except (UpstreamError, Abandoned, Lagged) as error:
+            if exchange.begun:
+                log.info("an answer broke off: %s", error)
+                connection.break_off(loudly=exchange.ends_with_connection)
+                return _ENDS
+            return exchange.refuse(502, str(error), _code(error))
+
+    async def _tunnel(self, exchange: "_Exchange", target: bytes, fields: Fields) -> Sent:
+        tunnel = Tunnel(self._upstream)
+        try:
+            opened = await tunnel.open(exchange.method, target, fields)
+        except UpstreamError as error:
+            return exchange.refuse(502, str(error), _code(error))
+        if isinstance(opened, Refused):
+            async with opened.answer as answer:
+                reply = Reply(
+                    status=answer.status,
+                    phrase=answer.phrase,
+                    head=headers.lines(headers.end_to_end(answer.fields)),
+                    body=answer.chunks(),
+                    sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
+                )
+                return await exchange.send(reply)
+        connection = exchange.connection
+        connection.send(opened.head)
+        connection.set_parser(tunnel.from_client(connection))  # type: ignore[arg-type]
+        await tunnel.run(connection)
+        return _ENDS
+
+
+class _Exchange:
+    """One answer being written."""
+
+    __slots__ = ("_keep_alive", "_version10", "begun", "connection", "ends_with_connection", "method")
+
+    def __init__(self, connection: Connection, message: RawRequestMessage, method: bytes) -> None:
+        self.connection = connection
+        self.method = method
+        self.begun = False
+        self.ends_with_connection = False
+        self._version10 = message.version < HttpVersion11
+        self._keep_alive = not message.should_close
+
+    def refuse(self, status: int, message: str, code: str) -> Sent:
+        """An error of the proxy's own, outside the pass."""
+        body = labels.error_body(message, code)
+        fields = [
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Connection", b"close"),
+        ]
+        self.connection.send(headers.head(_status_line(status, labels.PHRASES[status]), fields) + body)
+        return _ENDS
+
+    async def send(self, reply: Reply) -> Sent:
+        """Write *reply* as it comes: a body in one piece in one write."""
+        connection = self.connection
+        bodiless = self.method == b"HEAD" or reply.status in (204, 304) or reply.status < 200
+        framing, chunked = b"", False
+        body = reply.body
+        if bodiless:
+            pass
+        elif reply.sized:
+            pass
+        elif isinstance(body, bytes) and self._version10:
+            framing = b"Content-Length: %d\r\n" % len(body)
+        elif not self._version10:
+            framing, chunked = b"Transfer-Encoding: chunked\r\n", True
+        else:
+            self.ends_with_connection = True
+        goes_on = self._keep_alive and not self.ends_with_connection and not connection.draining
+        if not goes_on:
+            framing += b"Connection: close\r\n"
+        elif self._version10:
+            framing += b"Connection: keep-alive\r\n"
+        head = b"%b\r\n%b%b\r\n" % (_status_line(reply.status, reply.phrase), reply.head, framing)
+        self.begun = True
+        if isinstance(body, bytes):
+            if bodiless:
+                connection.send(head)
+            elif chunked:
+                connection.send(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n")
+            else:
+                connection.send(head + body)
+            await connection.drained()
+            return _GOES_ON if goes_on else _ENDS
+        connection.send(head)
+        if bodiless:
+            # Nothing follows, but the provider's side must be read to its end to be used again.
+            async for _ in body:
+                pass
+            return _GOES_ON if goes_on else _ENDS
+        async for chunk in body:
+            connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            if connection.writing_paused:
+                await connection.drained()
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+        return _GOES_ON if goes_on else _ENDS
+
+
+async def _body(
+    connection: Connection, message: RawRequestMessage, payload: StreamReader, fields: Fields, *, whole_up_to: int
+) -> bytes | Upload | None:
+    """The request body: whole where it is small enough to be looked at, else as it arrives."""
+    length = fields.get(b"content-length")
+    if not message.chunked and length is None:
+        return None
+    if not message.chunked and length is not None and int(length) == 0:
+        return b"" if whole_up_to else None
+    expects = b"100-continue" in fields.tokens(b"expect") and message.version >= HttpVersion11
+    if not whole_up_to or (length is not None and int(length) > whole_up_to):
+        return _Arriving(connection, payload, chunked=message.chunked, expects=expects, begun=b"")
+    if expects:
+        connection.send(_CONTINUE)
+    pieces: list[bytes] = []
+    size = 0
+    while chunk := await payload.readany():
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > whole_up_to:
+            return _Arriving(connection, payload, chunked=message.chunked, expects=False, begun=b"".join(pieces))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _is_websocket(message: RawRequestMessage, fields: Fields) -> bool:
+    return (
+        message.upgrade
+        and message.version > HttpVersion10
+        and b"websocket" in fields.tokens(b"upgrade")
+        and b"upgrade" in fields.tokens(b"connection")
+    )
+
+
+def _status_line(status: int, phrase: bytes) -> bytes:
+    return b"HTTP/1.1 %d %b" % (status, phrase)
+
+
+def _code(error: Exception) -> Reason:
+    return reason_of(error) if isinstance(error, UpstreamError | Abandoned) else Reason.LAGGED

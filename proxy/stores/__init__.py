@@ -1,0 +1,1 @@
+"""Where entries live: every store keeps the one contract of ``proxy.ports.Store``."""

@@ -1,0 +1,177 @@
+"""Entries in this process's memory, within a byte budget, evicted by what they are worth."""
+
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.model import Entry, Key
+
+ENTRY_OVERHEAD_BYTES = 1100
+"""What an entry costs beside its head and body: objects, table slot, heap items (measured: bench/memory.py)."""
+
+OUTPUT_WORTH = 4
+"""An output token costs about four input tokens at most providers; without prices that ratio stands in."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    entry: Entry
+    size: int
+    rate: float
+    """Worth per byte and use."""
+    uses: int
+    base: float
+    """The clock when it was last used: what has not been asked for ages."""
+    serial: int
+
+
+class MemoryStore:
+    """A table of entries that never holds more than *max_bytes*, overhead included.
+
+    Eviction is Greedy-Dual-Size-Frequency (Cherkasova 1998): the entry goes whose cost of asking again, times its
+    uses, per byte, plus the clock at its last use, is least; the clock then moves up to that value. ``lru`` goes by last
+    use alone.
+    """
+
+    def __init__(self, *, max_bytes: int, eviction: str = "gdsf", now: Callable[[], float] = time.time) -> None:
+        self._max_bytes = max_bytes
+        self._lru = eviction == "lru"
+        self._now = now
+        self._kept: dict[Key, _Kept] = {}
+        self._bytes = 0
+        self._clock = 0.0
+        self._serials = itertools.count()
+        self._by_worth: list[tuple[float, int, Key]] = []
+        self._by_expiry: list[tuple[float, int, Key]] = []
+        self.evicted = 0
+        self.expired = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore, {len(self._kept)} entries, {self._bytes} of {self._max_bytes} bytes>"
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def bytes_used(self) -> int:
+        """Octets in use, overhead included."""
+        return self._bytes
+
+    @property
+    def max_bytes(self) -> int:
+        """The budget."""
+        return self._max_bytes
+
+    async def get(self, key: Key) -> Entry | None:
+        """The live entry under *key*, counted as a use."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        if kept.entry.expires <= self._now():
+            self._remove(key)
+            self.expired += 1
+            return None
+        kept.uses += 1
+        kept.base = self._tick()
+        return kept.entry
+
+    async def put(self, entry: Entry) -> bool:
+        """Keep *entry*; False where it is larger than the whole budget or already expired."""
+        now = self._now()
+        size = size_of(entry)
+        if size > self._max_bytes or entry.expires <= now:
+            return False
+        before = self._kept.get(entry.key)
+        uses = before.uses if before is not None else 1
+        if before is not None:
+            self._remove(entry.key)
+        self._make_room(size, now)
+        serial = next(self._serials)
+        kept = _Kept(entry, size, worth(entry) / size, uses, self._tick(), serial)
+        self._kept[entry.key] = kept
+        self._bytes += size
+        heapq.heappush(self._by_worth, (self._priority(kept), serial, entry.key))
+        if entry.expires < math.inf:
+            heapq.heappush(self._by_expiry, (entry.expires, serial, entry.key))
+        self._sweep()
+        return True
+
+    async def drop(self, key: Key) -> bool:
+        """Forget the entry under *key*."""
+        if key not in self._kept:
+            return False
+        self._remove(key)
+        return True
+
+    async def clear(self) -> int:
+        """Forget everything."""
+        count = len(self._kept)
+        self._kept.clear()
+        self._by_worth.clear()
+        self._by_expiry.clear()
+        self._bytes = 0
+        return count
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _tick(self) -> float:
+        if self._lru:
+            self._clock += 1
+        return self._clock
+
+    def _priority(self, kept: _Kept) -> float:
+        return kept.base if self._lru else kept.base + kept.uses * kept.rate
+
+    def _make_room(self, size: int, now: float) -> None:
+        while self._by_expiry and self._bytes + size > self._max_bytes and self._by_expiry[0][0] <= now:
+            _, serial, key = heapq.heappop(self._by_expiry)
+            kept = self._kept.get(key)
+            if kept is not None and kept.serial == serial:
+                self._remove(key)
+                self.expired += 1
+        while self._bytes + size > self._max_bytes:
+            priority, serial, key = heapq.heappop(self._by_worth)
+            kept = self._kept.get(key)
+            if kept is None or kept.serial != serial:
+                continue
+            current = self._priority(kept)
+            if current > priority:
+                # Used since it was ranked: rank it anew. Ranking here rather than at each use keeps a hit free of it.
+                heapq.heappush(self._by_worth, (current, serial, key))
+                continue
+            self._remove(key)
+            self.evicted += 1
+            if not self._lru:
+                self._clock = max(self._clock, priority)
+
+    def _remove(self, key: Key) -> None:
+        self._bytes -= self._kept.pop(key).size
+
+    def _sweep(self) -> None:
+        """Rebuild a heap that is mostly about entries long gone, so that overhead stays in proportion."""
+        bound = 2 * len(self._kept) + 64
+        if len(self._by_worth) > bound:
+            self._by_worth = [(self._priority(kept), kept.serial, key) for key, kept in self._kept.items()]
+            heapq.heapify(self._by_worth)
+        if len(self._by_expiry) > bound:
+            live = self._kept.items()
+            self._by_expiry = [
+                (kept.entry.expires, kept.serial, key) for key, kept in live if kept.entry.expires < math.inf
+            ]
+            heapq.heapify(self._by_expiry)
+
+
+def size_of(entry: Entry) -> int:
+    """What *entry* takes of the budget, in octets."""
+    return len(entry.body) + len(entry.head) + 120 * len(entry.marks) + ENTRY_OVERHEAD_BYTES
+
+
+def worth(entry: Entry) -> float:
+    """What asking again would cost, in input tokens; by size where the provider named no usage."""
+    if entry.usage is None:
+        return max(1.0, len(entry.body) / 4)
+    return max(1.0, entry.usage.input_tokens + OUTPUT_WORTH * entry.usage.output_tokens)

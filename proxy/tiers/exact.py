@@ -1,0 +1,93 @@
+"""L1: the same request was answered before."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy import fingerprint
+from proxy.errors import CacheError
+from proxy.headers import Fields
+from proxy.model import Entry, Key, Reason
+from proxy.ports import Store
+
+log = logging.getLogger(__name__)
+
+NAME = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is kept under the key, and how old it is."""
+
+    entry: Entry
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Nothing that may be given, and why."""
+
+    reason: Reason
+
+
+class ExactTier:
+    """Looks entries up by exact key, narrowed by the request fields that answers on this path vary by."""
+
+    def __init__(self, store: Store, *, now: Callable[[], float]) -> None:
+        self._store = store
+        self._now = now
+        self._varies: dict[str, frozenset[bytes]] = {}
+        self._faulty = False
+
+    def __repr__(self) -> str:
+        return f"<ExactTier on {self._store!r}>"
+
+    @property
+    def degraded(self) -> bool:
+        """The last use of the store failed."""
+        return self._faulty
+
+    def narrow(self, key: Key, dialect: str, fields: Fields) -> Key:
+        """*key* with the values of the fields that answers of *dialect* have been seen to vary by."""
+        names = self._varies.get(dialect)
+        return fingerprint.with_vary(key, names, fields) if names else key
+
+    def learn_vary(self, dialect: str, names: frozenset[bytes]) -> bool:
+        """From now on calls of *dialect* are told apart by *names* too; False where that would be too many.
+
+        What is learned is never forgotten: remembering can only cost a hit.
+        """
+        known = self._varies.get(dialect, frozenset()) | names
+        if len(known) > fingerprint.MAX_VARY_NAMES:
+            return False
+        self._varies[dialect] = known
+        return True
+
+    async def look_up(self, key: Key, *, max_age_s: float | None) -> Found | Missed:
+        """The entry under *key*, if it is young enough for the request."""
+        try:
+            entry = await self._store.get(key)
+        except CacheError as error:
+            self._fault(error)
+            return Missed(Reason.CACHE_FAULT)
+        self._faulty = False
+        if entry is None:
+            return Missed(Reason.NOT_FOUND)
+        age_s = max(0.0, self._now() - entry.created)
+        if max_age_s is not None and age_s > max_age_s:
+            return Missed(Reason.TOO_OLD)
+        return Found(entry, age_s)
+
+    async def keep(self, entry: Entry) -> bool:
+        """Put *entry* away; False where the store failed or has no room."""
+        try:
+            return await self._store.put(entry)
+        except CacheError as error:
+            self._fault(error)
+            return False
+
+    def _fault(self, error: CacheError) -> None:
+        # One line when it breaks, not one for each request while it stays broken.
+        if not self._faulty:
+            log.warning("the store failed; requests go on as misses: %s", error)
+        self._faulty = True
