@@ -116,8 +116,12 @@ class Ways:
 
     def chat(self, *, headers: Headers = (), path: str = "/v1/chat/completions", **asked: object) -> bytes:
         """A chat request at temperature 0 (unless *asked* otherwise) whose prompt holds the nonce."""
+        return self.post(path, self.chat_body(**asked), headers=headers)
+
+    def post(self, path: str, body: bytes, *, headers: Headers = ()) -> bytes:
+        """A JSON request as an SDK sends it, with a key."""
         fields = (("Content-Type", "application/json"), ("Authorization", "Bearer sk-contract"), *headers)
-        return raw_client.request("POST", path, fields, self.chat_body(**asked))
+        return raw_client.request("POST", path, fields, body)
 
     def chat_body(self, **asked: object) -> bytes:
         """The body of such a request; a field asked as None is left out."""
