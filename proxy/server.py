@@ -6,6 +6,7 @@ are used in this file alone.
 
 import asyncio
 import logging
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -63,6 +64,14 @@ class Sent(web.StreamResponse):
         return True
 
 
+_METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) \S")
+_KNOWN_METHODS = frozenset(
+    b"ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
+    b"OPTIONS PATCH POST PRI PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND "
+    b"UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+"""What llhttp parses by itself; ``PRI`` (the HTTP/2 preface) it refuses, and so do we."""
+
 _GOES_ON = Sent(keep_alive=True)
 _ENDS = Sent(keep_alive=False)
 
@@ -70,16 +79,40 @@ _ENDS = Sent(keep_alive=False)
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_after_eof", "_delivered", "_eof_watch", "busy", "draining", "grace_s")
+    __slots__ = ("_after_eof", "_delivered", "_eof_watch", "_midway", "draining", "grace_s", "odd_method")
 
     def __init__(self, manager: web.Server, *, grace_s: float, **options: Any) -> None:  # noqa: ANN401
         super().__init__(manager, **options)
         self.grace_s = grace_s
-        self.busy = False
         self.draining = False
+        self.odd_method: bytes | None = None
+        """The real method of the next request, where aiohttp's parser was shown another."""
+        self._midway = False
         self._delivered = 0
         self._after_eof = 0
         self._eof_watch: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """No request is being answered and none waits."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    def data_received(self, data: bytes) -> None:
+        """Some octets from the client.
+
+        The parser knows the registered methods only. Another method is shown to it as PATCH, which is framed the same
+        way, and put right again when the request is dispatched.
+        """
+        # A connection whose first octets come at once has no waiter yet.
+        if self.idle or self._request_count == 0:
+            if not self._midway and (found := _METHOD.match(data)) and found.group(1) not in _KNOWN_METHODS:
+                self.odd_method = found.group(1)
+                data = b"PATCH" + data[found.end(1) :]
+            super().data_received(data)
+            # No message: the head is not whole yet, and what comes next is not the start of a request.
+            self._midway = not self._messages
+        else:
+            super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: it has left, or only closed its sending side and still reads.
@@ -87,7 +120,7 @@ class Connection(RequestHandler):
         TCP does not tell the two apart until something is sent. So the connection stays open while an answer flows and
         no reset comes back; if nothing could be delivered for ``server.half_close_grace_s`` the client counts as gone.
         """
-        if not self.busy and not self._messages:
+        if self.idle:
             return False
         self._after_eof = self._delivered
         self._eof_watch = self._loop.call_later(self.grace_s, self._look_after)
@@ -234,7 +267,7 @@ class Server(web.Server):
         for connection in self.connections:
             if isinstance(connection, Connection):
                 connection.draining = True
-                if not connection.busy and not connection._messages:  # noqa: SLF001
+                if connection.idle:
                     connection.force_close()
         deadline = self._loop.time() + wait_s
         while self._connections and self._loop.time() < deadline:
@@ -247,15 +280,11 @@ class Server(web.Server):
         connection = request.protocol
         if not isinstance(connection, Connection):
             raise TypeError("not a connection of ours")
-        message: RawRequestMessage = request._message  # noqa: SLF001  (the raw head has no public name)
-        connection.busy = True
-        try:
-            return await self._dispatch(connection, message, request.content)
-        finally:
-            connection.busy = False
+        message: RawRequestMessage = request._message
+        return await self._dispatch(connection, message, request.content)
 
     async def _dispatch(self, connection: Connection, message: RawRequestMessage, payload: StreamReader) -> Sent:
-        method = message.method.encode("ascii")
+        method, connection.odd_method = connection.odd_method or message.method.encode("ascii"), None
         raw_target = message.path.encode("utf-8", "surrogateescape")
         target = headers.origin_form(raw_target)
         fields = Fields(message.raw_headers)
@@ -337,9 +366,7 @@ class _Exchange:
         bodiless = self.method == b"HEAD" or reply.status in (204, 304) or reply.status < 200
         framing, chunked = b"", False
         body = reply.body
-        if bodiless:
-            pass
-        elif reply.sized:
+        if bodiless or reply.sized:
             pass
         elif isinstance(body, bytes) and self._version10:
             framing = b"Content-Length: %d\r\n" % len(body)

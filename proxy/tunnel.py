@@ -88,7 +88,7 @@ class _FromClient:
 
     async def _resume(self) -> None:
         try:
-            await self._provider._drain_helper()  # noqa: SLF001  (aiohttp has no public wait for this)
+            await self._provider._drain_helper()
         except ConnectionError:
             return
         finally:

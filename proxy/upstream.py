@@ -322,7 +322,7 @@ async def _upload(connection: ResponseHandler, body: Upload) -> None:
             if transport is None:
                 return
             transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if body.chunked else chunk)
-            await connection._drain_helper()  # noqa: SLF001  (aiohttp has no public wait for this)
+            await connection._drain_helper()
         if body.chunked and connection.transport is not None:
             connection.transport.write(b"0\r\n\r\n")
     except ConnectionError:
