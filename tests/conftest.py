@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -64,6 +65,14 @@ def ways(provider: ScriptedProvider, proxy: ProxyProcess | None, nonce: str) -> 
     """The two ways to the session's provider."""
     yield Ways(provider, proxy.address if proxy else provider.address, proxy, nonce)
     provider.forget(nonce)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that nobody listens on, and nobody else is given."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @pytest.fixture
