@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = re.compile(rb"listening on (http://127\.0\.0\.1:[0-9]+)")
@@ -64,7 +65,7 @@ class Child:
     def __repr__(self) -> str:
         return f"<Child {self.name} {self._process.pid}, exit {self._process.poll()}>"
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
