@@ -22,11 +22,12 @@ from proxy.ledger import Ledger
 from proxy.pages import status
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
-from proxy.server import Page, Server
+from proxy.server import Page, Server, fits_aiohttp
 from proxy.stores.memory import MemoryStore
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.upstream import Upstream
+from proxy.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,21 @@ class App:
             pages=self._pages(config.own_paths),
             settings=config.server,
             cache=config.cache,
+            wire=self._wire() if config.wire.enabled else None,
         )
         self._listener: asyncio.Server | None = None
+
+    def _wire(self) -> Wire | None:
+        if not fits_aiohttp():
+            log.warning("this aiohttp is not the one the short way was made for: every request goes the ordinary way")
+            return None
+        return Wire(
+            max_bytes=self.config.wire.max_bytes,
+            holds=self.store.holds,
+            generation=lambda: self.exact.generation,
+            ledger=self.ledger,
+            now=time.time,
+        )
 
     def _cached(self, method: bytes, path: bytes) -> Dialect | None:
         suffix = paths.cached_as(method, path, self._more_paths)

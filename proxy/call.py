@@ -1,11 +1,12 @@
 """A call as it came in, and the reply as it goes out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from proxy.headers import Fields
-from proxy.model import Outcome, Reason
+from proxy.model import Entry, Outcome, Reason
 from proxy.ports import Dialect, Upload
+from proxy.receipts import Receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,16 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """What it takes to give the same hit again without the pass."""
+
+    entry: Entry
+    head_at: Callable[[float], bytes]
+    """The head as of a moment, for it tells the age of the answer."""
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What the client gets. How it is framed is for the server to decide."""
 
@@ -38,3 +49,5 @@ class Reply:
     outcome: Outcome | None = None
     """None: not on a cached path."""
     reason: Reason | None = None
+    repeat: Repeat | None = None
+    """Set on a hit that any request with the same octets may be given."""

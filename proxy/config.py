@@ -116,6 +116,14 @@ class FlightSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WireSettings:
+    """The short way for requests whose very octets were answered before."""
+
+    enabled: bool = True
+    max_bytes: int = _setting(32 * 1024 * 1024, least=65536)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSettings:
     """The counters behind /stats."""
 
@@ -149,6 +157,7 @@ class Config:
     replay: ReplaySettings = ReplaySettings()
     store: StoreSettings = StoreSettings()
     flights: FlightSettings = FlightSettings()
+    wire: WireSettings = WireSettings()
     ledger: LedgerSettings = LedgerSettings()
     own_paths: OwnPathSettings = OwnPathSettings()
     log: LogSettings = LogSettings()

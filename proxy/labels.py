@@ -1,4 +1,4 @@
-"""What the proxy says about its answers: the ``x-cache`` fields and RFC 9211 ``cache-status``, and errors of its own."""
+"""What the proxy says about its answers: ``x-cache`` and RFC 9211 ``cache-status`` fields, and errors of its own."""
 
 import json
 

@@ -8,48 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
+from proxy.receipts import FetchReceipt, Receipt
 from proxy.usage import Usage
 
 OTHER_MODELS = "(other)"
 """Where calls are counted whose model came after ``ledger.max_models`` others."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """One call on a cached path, over."""
-
-    outcome: Outcome
-    reason: Reason
-    model: str
-    status: int
-    bytes_in: int
-    bytes_out: int
-    first_s: float
-    """Seconds from the whole request to the head of the reply."""
-    total_s: float
-    """Seconds from the whole request to the last octet of the reply."""
-    cut: CutOff
-    tier: str = ""
-    saved: Usage | None = None
-    """What the provider had billed for the answer that was given again."""
-    saved_s: float = 0.0
-    """Seconds the provider had taken for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchReceipt:
-    """One request to the provider on a cached path, over."""
-
-    model: str
-    status: int | None
-    bytes_in: int
-    total_s: float
-    usage: Usage | None
-    kept: bool
-    unkept: Unkept | None
-    """Why it was not kept; None where it was, or where the plan had ruled it out."""
-    repeatable_key: Key | None = None
-    """Set where nothing but the temperature gate kept a good answer out: a repeat of it is a missed saving."""
 
 
 @dataclass(slots=True)
@@ -180,6 +143,13 @@ class Ledger:
 
     def record(self, receipt: Receipt) -> None:
         """One call on a cached path is over."""
+        self._add(receipt, receipt.first_s, receipt.total_s)
+
+    def again(self, receipt: Receipt, *, seconds: float) -> None:
+        """One more call like that of *receipt* is over, in *seconds*."""
+        self._add(receipt, seconds, seconds)
+
+    def _add(self, receipt: Receipt, first_s: float, total_s: float) -> None:
         self._outcomes.counts[receipt.outcome] += 1
         self._reasons[receipt.reason] += 1
         model = self._model(receipt.model)
@@ -188,13 +158,13 @@ class Ledger:
         self._bytes_to_clients += receipt.bytes_out
         if receipt.cut is CutOff.CLIENT_LEFT:
             self._left += 1
-        self._latency[receipt.outcome].add(receipt.total_s)
-        self._first[receipt.outcome].add(receipt.first_s)
+        self._latency[receipt.outcome].add(total_s)
+        self._first[receipt.outcome].add(first_s)
         # Who left before the end was not spared the whole answer; nothing is claimed for it.
         if receipt.outcome is Outcome.HIT and receipt.cut is CutOff.DELIVERED:
             self._saved.add(receipt.saved)
             model.saved.add(receipt.saved)
-            self._saved_s += max(0.0, receipt.saved_s - receipt.total_s)
+            self._saved_s += max(0.0, receipt.saved_s - total_s)
 
     def fetched(self, receipt: FetchReceipt) -> None:
         """One request to the provider is over."""
@@ -235,7 +205,7 @@ class Ledger:
         return found
 
     def shown(self) -> Mapping[str, object]:
-        """Everything, as JSON. ``requests = hits + joined + misses + bypassed + errors``; ``forwarded`` stands apart."""
+        """Everything, as JSON. ``requests = hits + joined + misses + bypassed + errors``; ``forwarded`` is apart."""
         totals = self._outcomes.shown()
         answered = totals["hits"] + totals["joined"]
         return {

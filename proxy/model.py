@@ -193,6 +193,6 @@ class Entry:
     fetch_s: float = 0.0
     """Seconds that the provider took from request to last byte."""
     marks: tuple[tuple[int, float], ...] = ()
-    """(octets so far, seconds since the first octet) at the end of each chunk; only kept for ``replay.pace: recorded``."""
+    """(octets so far, seconds since the first) at the end of each chunk; only kept for ``replay.pace: recorded``."""
     tenant: TenantId = TenantId("")
     """Whose it is; the key holds it too, this is for listing and for removal."""

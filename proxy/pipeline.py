@@ -8,17 +8,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from proxy import canonical, codings, fingerprint, headers, labels, policy
-from proxy.call import Call, Reply
+from proxy.call import Call, Repeat, Reply
 from proxy.canonical import Unfit
 from proxy.codings import Undecodable
 from proxy.config import CacheSettings, Config
 from proxy.errors import Garbled, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Lagged, Landing, Seat
 from proxy.headers import Fields
-from proxy.ledger import FetchReceipt, Ledger, Receipt
+from proxy.ledger import Ledger
 from proxy.model import CutOff, Entry, Finding, Form, Json, Key, Outcome, Reason, TenantId, Unkept
 from proxy.policy import Control, Plan
 from proxy.ports import Dialect
+from proxy.receipts import FetchReceipt, Receipt
 from proxy.replay import MAX_DECODED_BYTES, Replayed, replay
 from proxy.tasks import Tasks
 from proxy.tiers.exact import NAME as EXACT
@@ -32,6 +33,9 @@ OFF_LOOP_BYTES = 128 * 1024
 
 MAX_PAUSE_S = 5.0
 """The longest pause of a paced replay: nobody waits again for a provider's stall."""
+
+NEVER_S = 1e12
+"""A time to live beyond this is none."""
 
 NO_FORM = Form()
 
@@ -138,7 +142,7 @@ class Pipeline:
 
     @asynccontextmanager
     async def serve(self, call: Call, dialect: Dialect) -> AsyncGenerator[Reply]:
-        """A call on a cached path: recognise it, or fetch and record its answer. Leave the context to account for it."""
+        """A call on a cached path: recognise it, or fetch and record its answer. Leaving accounts for it."""
         clock = asyncio.get_running_loop().time
         meter = _Meter(clock())
         try:
@@ -171,27 +175,27 @@ class Pipeline:
 
     def _account(self, meter: _Meter, call: Call, now: float) -> None:
         """The one receipt of a call, and for one who joined what that spared, as soon as it is known."""
-        entry = meter.saved
-        total_s = now - meter.started
-        self._ledger.record(
-            Receipt(
-                outcome=meter.outcome,
-                reason=meter.reason,
-                model=meter.model,
-                status=meter.status,
-                bytes_in=len(call.body) if isinstance(call.body, bytes) else 0,
-                bytes_out=meter.bytes_out,
-                first_s=meter.first_s,
-                total_s=total_s,
-                cut=meter.cut,
-                tier=meter.tier,
-                saved=entry.usage if entry is not None else None,
-                saved_s=entry.fetch_s if entry is not None else 0.0,
-            )
-        )
+        self._ledger.record(self._receipt(meter, call, now - meter.started, meter.cut))
         flight, model = meter.flight, meter.model
         if meter.outcome is Outcome.JOINED and meter.cut is CutOff.DELIVERED and meter.status == 200 and flight:
             flight.when_examined(lambda found: self._ledger.spared(model, found.usage))
+
+    def _receipt(self, meter: _Meter, call: Call, total_s: float, cut: CutOff) -> Receipt:
+        entry = meter.saved
+        return Receipt(
+            outcome=meter.outcome,
+            reason=meter.reason,
+            model=meter.model,
+            status=meter.status or (entry.status if entry is not None else 0),
+            bytes_in=len(call.body) if isinstance(call.body, bytes) else 0,
+            bytes_out=meter.bytes_out,
+            first_s=meter.first_s,
+            total_s=total_s,
+            cut=cut,
+            tier=meter.tier,
+            saved=entry.usage if entry is not None else None,
+            saved_s=entry.fetch_s if entry is not None else 0.0,
+        )
 
     async def _consider(self, call: Call, dialect: Dialect) -> _Candidate:
         """Read the request and decide what the cache may do for it."""
@@ -253,7 +257,7 @@ class Pipeline:
             if isinstance(found, Found):
                 again = self._replay(found.entry, call, candidate.form, dialect)
                 if isinstance(again, Replayed):
-                    yield self._hit(found, again, meter)
+                    yield self._hit(found, again, candidate, call, meter)
                     return
                 reason = again
             else:
@@ -303,34 +307,41 @@ class Pipeline:
         accepted = call.fields.tokens(b"accept-encoding")
         return replay(entry, form=form, accept_encoding=accepted, dialect=dialect, settings=self._replay_settings)
 
-    def _hit(self, found: Found, again: Replayed, meter: _Meter) -> Reply:
+    def _hit(self, found: Found, again: Replayed, candidate: _Candidate, call: Call, meter: _Meter) -> Reply:
         entry = found.entry
         meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, EXACT, entry
-        left_s = entry.expires - self._now()
-        said = labels.labels(
-            self._label_level,
-            Outcome.HIT,
-            again.reason,
-            key=entry.key,
-            tier=EXACT,
-            age_s=int(found.age_s),
-            ttl_s=int(left_s) if left_s < 1e12 else None,
-            saved_tokens=entry.usage.total_tokens if entry.usage is not None else None,
-        )
-        paced = again.exact and entry.form.stream and bool(entry.marks) and self._replay_settings.pace == "recorded"
+
+        def head_at(now: float) -> bytes:
+            left_s = entry.expires - now
+            return again.head + labels.labels(
+                self._label_level,
+                Outcome.HIT,
+                again.reason,
+                key=entry.key,
+                tier=EXACT,
+                age_s=max(0, int(now - entry.created)),
+                ttl_s=int(left_s) if left_s < NEVER_S else None,
+                saved_tokens=entry.usage.total_tokens if entry.usage is not None else None,
+            )
+
         body: bytes | AsyncIterator[bytes] = again.body
-        if paced:
+        repeat = None
+        if again.exact and entry.marks and self._replay_settings.pace == "recorded":
             body = meter.count(_pace(again.body, entry.marks))
         else:
             meter.bytes_out = len(again.body)
+            # What the request says about age, or who sent it through which proxy, may decide otherwise next time.
+            if candidate.asked.max_age_s is None and not self._share.startswith("header:"):
+                repeat = Repeat(entry=entry, head_at=head_at, receipt=self._receipt(meter, call, 0.0, CutOff.DELIVERED))
         return Reply(
             status=entry.status,
             phrase=entry.phrase,
-            head=again.head + said,
+            head=head_at(self._now()),
             body=body,
             sized=not again.chunked,
             outcome=Outcome.HIT,
             reason=again.reason,
+            repeat=repeat,
         )
 
     def _passed_on(

@@ -1,4 +1,4 @@
-"""HTTP in and out: aiohttp's server with the hands of its answers tied, so that nothing is added, decoded or repaired.
+"""HTTP in and out: aiohttp's server with its hands tied, so that nothing is added, decoded or repaired.
 
 aiohttp parses requests and runs one handler per connection; the answers are written here, octet for octet. Its internals
 are used in this file alone.
@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from proxy import headers, labels
-from proxy.call import Call, Reply
+from proxy.call import Call, Repeat, Reply
 from proxy.config import CacheSettings, ServerSettings
 from proxy.errors import UpstreamError
 from proxy.flights import Abandoned, Lagged
@@ -29,10 +30,17 @@ from proxy.pipeline import Pipeline, reason_of
 from proxy.ports import Dialect, Upload
 from proxy.tunnel import Refused, Tunnel
 from proxy.upstream import Upstream
+from proxy.wire import HEAD_END, Wire
 
 log = logging.getLogger(__name__)
 
 READ_BYTES = 65536
+
+MAX_SHORT_BYTES = 65536
+"""A longer request always goes the ordinary way: comparing it takes as long as reading it."""
+
+HEADS_BYTES = 4
+"""A whole head may be this many times as long as its longest field."""
 
 Page = Callable[[Call], Reply]
 """One of the proxy's own pages."""
@@ -79,15 +87,33 @@ _ENDS = Sent(keep_alive=False)
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_after_eof", "_delivered", "_eof_watch", "_midway", "draining", "grace_s", "odd_method")
+    __slots__ = (
+        "_after_eof",
+        "_delivered",
+        "_eof_watch",
+        "_head_bytes",
+        "_held",
+        "_midway",
+        "_octets",
+        "_wire",
+        "draining",
+        "grace_s",
+        "odd_method",
+    )
 
-    def __init__(self, manager: web.Server, *, grace_s: float, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, manager: web.Server, *, grace_s: float, wire: Wire | None, **options: Any) -> None:  # noqa: ANN401
         super().__init__(manager, **options)
         self.grace_s = grace_s
+        self._wire = wire
+        self._held = b""
+        """A head that remembered requests begin with, until its body comes."""
+        self._octets: bytes | None = None
+        """What has come since the last answer; None where it is not worth remembering."""
         self.draining = False
         self.odd_method: bytes | None = None
         """The real method of the next request, where aiohttp's parser was shown another."""
         self._midway = False
+        self._head_bytes = 0
         self._delivered = 0
         self._after_eof = 0
         self._eof_watch: asyncio.TimerHandle | None = None
@@ -95,24 +121,98 @@ class Connection(RequestHandler):
     @property
     def idle(self) -> bool:
         """No request is being answered and none waits."""
-        return self._waiter is not None and not self._waiter.done() and not self._messages
+        return self._waiter is not None and not self._waiter.done() and not self._messages and not self._held
 
     def data_received(self, data: bytes) -> None:
-        """Some octets from the client.
-
-        The parser knows the registered methods only. Another method is shown to it as PATCH, which is framed the same
-        way, and put right again when the request is dispatched.
-        """
+        """Some octets from the client."""
         # A connection whose first octets come at once has no waiter yet.
-        if self.idle or self._request_count == 0:
-            if not self._midway and (found := _METHOD.match(data)) and found.group(1) not in _KNOWN_METHODS:
-                self.odd_method = found.group(1)
-                data = b"PATCH" + data[found.end(1) :]
+        if (self._waiter is None or self._waiter.done() or self._messages) and self._request_count:
+            self._collect(data)
             super().data_received(data)
-            # No message: the head is not whole yet, and what comes next is not the start of a request.
-            self._midway = not self._messages
+            return
+        if self._midway:
+            self._collect(data)
+            self._head_bytes += len(data)
+            if self._head_bytes > HEADS_BYTES * self.max_field_size:
+                self._refuse_head()
+                return
         else:
-            super().data_received(data)
+            if self._wire is not None and not self._paused and self._answered_shortly(self._wire, data):
+                return
+            if self._held:
+                data, self._held = self._held + data, b""
+            self._octets, self._head_bytes = b"", len(data)
+            self._collect(data)
+            data = self._known_method(data)
+        super().data_received(data)
+        # No message: the head is not whole yet, and what comes next is not the start of a request.
+        self._midway = not self._messages
+
+    def _refuse_head(self) -> None:
+        body = labels.error_body("the header fields are too large (server.max_header_bytes)", "headers_too_large")
+        fields = [
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Connection", b"close"),
+        ]
+        if self.transport is not None and not self.transport.is_closing():
+            self.send(headers.head(_status_line(431, labels.PHRASES[431]), fields) + body)
+            self.force_close()
+
+    def _answered_shortly(self, wire: Wire, data: bytes) -> bool:
+        """Answer from the wire; True also where *data* is a known head whose body must come first."""
+        start = self._loop.time()
+        request = self._held + data if self._held else data
+        answer = wire.find(request)
+        if answer is None:
+            if self._held or not wire.awaits_body(data):
+                return False
+            self._held = data
+            return True
+        self._held = b""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return True
+        transport.write(answer)
+        self._delivered += len(answer)
+        now = self._loop.time()
+        # aiohttp has seen no request and would close the connection as idle.
+        self._next_keepalive_close_time = now + self._keepalive_timeout
+        wire.used(request, seconds=now - start)
+        return True
+
+    def _collect(self, data: bytes) -> None:
+        if self._octets is not None:
+            self._octets = self._octets + data if len(self._octets) + len(data) <= MAX_SHORT_BYTES else None
+
+    def _known_method(self, data: bytes) -> bytes:
+        """*data*, the start of a request, with a method that the parser knows.
+
+        It knows the registered methods only. Another is shown to it as PATCH, which is framed the same way, and put
+        right again when the request is dispatched.
+        """
+        found = _METHOD.match(data)
+        if found is None or found.group(1) in _KNOWN_METHODS:
+            return data
+        self.odd_method = found.group(1)
+        return b"PATCH" + data[found.end(1) :]
+
+    def taken_octets(self, fields: Fields) -> bytes | None:
+        """The octets of the request just answered, if they are that one request and nothing else."""
+        octets, self._octets = self._octets, None
+        if octets is None or self._wire is None or self._messages:
+            return None
+        length = fields.get(b"content-length")
+        if length is None or b"transfer-encoding" in fields:
+            return None
+        head_end = octets.find(HEAD_END) + len(HEAD_END)
+        return octets if len(octets) == head_end + int(length) else None
+
+    def flush(self) -> None:
+        """Let the parser have what is held back."""
+        if self._held:
+            held, self._held = self._held, b""
+            super().data_received(held)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: it has left, or only closed its sending side and still reads.
@@ -120,7 +220,7 @@ class Connection(RequestHandler):
         TCP does not tell the two apart until something is sent. So the connection stays open while an answer flows and
         no reset comes back; if nothing could be delivered for ``server.half_close_grace_s`` the client counts as gone.
         """
-        if self.idle:
+        if self.idle or self._held:
             return False
         self._after_eof = self._delivered
         self._eof_watch = self._loop.call_later(self.grace_s, self._look_after)
@@ -236,6 +336,7 @@ class Server(web.Server):
         pages: Mapping[bytes, Page],
         settings: ServerSettings,
         cache: CacheSettings,
+        wire: Wire | None,
     ) -> None:
         super().__init__(
             self._handle,
@@ -249,6 +350,7 @@ class Server(web.Server):
             max_headers=settings.max_header_fields,
         )
         self._grace_s = settings.half_close_grace_s
+        self._wire = wire
         self._max_body = cache.max_body_bytes
         self._pipeline = pipeline
         self._upstream = upstream
@@ -257,7 +359,7 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """A protocol for one more connection."""
-        return Connection(self, loop=self._loop, grace_s=self._grace_s, **self._kwargs)
+        return Connection(self, loop=self._loop, grace_s=self._grace_s, wire=self._wire, **self._kwargs)
 
     def __repr__(self) -> str:
         return f"<Server, {len(self._connections)} connections>"
@@ -267,6 +369,7 @@ class Server(web.Server):
         for connection in self.connections:
             if isinstance(connection, Connection):
                 connection.draining = True
+                connection.flush()
                 if connection.idle:
                     connection.force_close()
         deadline = self._loop.time() + wait_s
@@ -305,13 +408,30 @@ class Server(web.Server):
         replies = self._pipeline.serve(call, dialect) if dialect else self._pipeline.forward(call)
         try:
             async with replies as reply:
-                return await exchange.send(reply)
+                sent = await exchange.send(reply)
+            if reply.repeat is not None and sent is _GOES_ON:
+                self._remember(connection, exchange, fields, reply, reply.repeat)
+            return sent
         except (UpstreamError, Abandoned, Lagged) as error:
             if exchange.begun:
                 log.info("an answer broke off: %s", error)
                 connection.break_off(loudly=exchange.ends_with_connection)
                 return _ENDS
             return exchange.refuse(502, str(error), _code(error))
+
+    def _remember(
+        self, connection: Connection, exchange: "_Exchange", fields: Fields, reply: Reply, repeat: Repeat
+    ) -> None:
+        """Let the wire answer the next request with the same octets."""
+        octets = connection.taken_octets(fields)
+        if octets is None or self._wire is None or connection.draining or not isinstance(reply.body, bytes):
+            return
+        body = reply.body
+
+        def write(now: float) -> bytes:
+            return exchange.whole(replace(reply, head=repeat.head_at(now)), body)
+
+        self._wire.remember(octets, repeat.entry, write, repeat.receipt)
 
     async def _tunnel(self, exchange: "_Exchange", target: bytes, fields: Fields) -> Sent:
         tunnel = Tunnel(self._upstream)
@@ -362,47 +482,62 @@ class _Exchange:
 
     async def send(self, reply: Reply) -> Sent:
         """Write *reply* as it comes: a body in one piece in one write."""
-        connection = self.connection
-        bodiless = self.method == b"HEAD" or reply.status in (204, 304) or reply.status < 200
+        connection, body = self.connection, reply.body
+        self.begun = True
+        if isinstance(body, bytes):
+            connection.send(self.whole(reply, body))
+            await connection.drained()
+            return self._after
+        bodiless = self._bodiless(reply)
+        framing, chunked = self._framing(reply)
+        connection.send(_head(reply, framing))
+        async for chunk in body:
+            # Where nothing may follow, the provider's side is still read to its end, to be used again.
+            if not bodiless:
+                connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+                if connection.writing_paused:
+                    await connection.drained()
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+        return self._after
+
+    def whole(self, reply: Reply, body: bytes) -> bytes:
+        """Head and body in one piece."""
+        framing, chunked = self._framing(reply)
+        head = _head(reply, framing)
+        if self._bodiless(reply):
+            return head
+        if not chunked:
+            return head + body
+        return b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
+
+    @property
+    def _after(self) -> Sent:
+        goes_on = self._keep_alive and not self.ends_with_connection and not self.connection.draining
+        return _GOES_ON if goes_on else _ENDS
+
+    def _bodiless(self, reply: Reply) -> bool:
+        return self.method == b"HEAD" or reply.status in (204, 304) or reply.status < 200
+
+    def _framing(self, reply: Reply) -> tuple[bytes, bool]:
+        """The field lines that say how *reply* is framed for this client, and whether in chunks."""
         framing, chunked = b"", False
-        body = reply.body
-        if bodiless or reply.sized:
-            pass
-        elif isinstance(body, bytes) and self._version10:
-            framing = b"Content-Length: %d\r\n" % len(body)
-        elif not self._version10:
-            framing, chunked = b"Transfer-Encoding: chunked\r\n", True
-        else:
-            self.ends_with_connection = True
-        goes_on = self._keep_alive and not self.ends_with_connection and not connection.draining
-        if not goes_on:
+        if not (self._bodiless(reply) or reply.sized):
+            if not self._version10:
+                framing, chunked = b"Transfer-Encoding: chunked\r\n", True
+            elif isinstance(reply.body, bytes):
+                framing = b"Content-Length: %d\r\n" % len(reply.body)
+            else:
+                self.ends_with_connection = True
+        if self._after is _ENDS:
             framing += b"Connection: close\r\n"
         elif self._version10:
             framing += b"Connection: keep-alive\r\n"
-        head = b"%b\r\n%b%b\r\n" % (_status_line(reply.status, reply.phrase), reply.head, framing)
-        self.begun = True
-        if isinstance(body, bytes):
-            if bodiless:
-                connection.send(head)
-            elif chunked:
-                connection.send(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n")
-            else:
-                connection.send(head + body)
-            await connection.drained()
-            return _GOES_ON if goes_on else _ENDS
-        connection.send(head)
-        if bodiless:
-            # Nothing follows, but the provider's side must be read to its end to be used again.
-            async for _ in body:
-                pass
-            return _GOES_ON if goes_on else _ENDS
-        async for chunk in body:
-            connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-            if connection.writing_paused:
-                await connection.drained()
-        if chunked:
-            connection.send(b"0\r\n\r\n")
-        return _GOES_ON if goes_on else _ENDS
+        return framing, chunked
+
+
+def _head(reply: Reply, framing: bytes) -> bytes:
+    return b"%b\r\n%b%b\r\n" % (_status_line(reply.status, reply.phrase), reply.head, framing)
 
 
 async def _body(
@@ -444,3 +579,9 @@ def _status_line(status: int, phrase: bytes) -> bytes:
 
 def _code(error: Exception) -> Reason:
     return reason_of(error) if isinstance(error, UpstreamError | Abandoned) else Reason.LAGGED
+
+
+def fits_aiohttp() -> bool:
+    """Whether aiohttp's protocol still has the inner state that answering between messages relies on."""
+    needed = {"_waiter", "_messages", "_request_count", "_next_keepalive_close_time", "_keepalive_timeout"}
+    return needed <= set(RequestHandler.__slots__)

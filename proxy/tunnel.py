@@ -7,11 +7,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiohttp.client_proto import ResponseHandler
-
 from proxy import headers
 from proxy.headers import Fields
-from proxy.upstream import Answer, Upstream
+from proxy.upstream import Answer, Connection, Upstream
 
 UPGRADE = (b"connection", b"upgrade")
 """Hop-by-hop fields that the handshake is made of, and that are therefore forwarded with it."""
@@ -54,7 +52,7 @@ class _Provider:
         self.arrived = asyncio.Event()
         self.waiting = bytearray()
         self.ended = False
-        self.connection: ResponseHandler | None = None
+        self.connection: Connection | None = None
 
     def feed_data(self, octets: bytes) -> tuple[bool, bytes]:
         self.waiting += octets
@@ -71,7 +69,7 @@ class _Provider:
 class _FromClient:
     """The client's side after the switch: everything goes straight to the provider."""
 
-    def __init__(self, provider: ResponseHandler, client: Client) -> None:
+    def __init__(self, provider: Connection, client: Client) -> None:
         self._provider = provider
         self._client = client
         self._resuming: asyncio.Task[None] | None = None
@@ -106,7 +104,7 @@ class Tunnel:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._provider = _Provider()
-        self._connection: ResponseHandler | None = None
+        self._connection: Connection | None = None
 
     async def open(self, method: bytes, target: bytes, fields: Fields) -> Opened | Refused:
         """Forward the handshake.

@@ -18,7 +18,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from aiohttp import ClientError
-from aiohttp.client_exceptions import SocketTimeoutError
+from aiohttp.client_exceptions import ClientPayloadError, SocketTimeoutError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
@@ -36,11 +36,45 @@ log = logging.getLogger(__name__)
 READ_BYTES = 65536
 """How much of an answer may wait in a parser before its connection is no longer read (twice this, in fact)."""
 
-MAX_ANSWER_HEADER_BYTES = 256 * 1024
+MAX_HEAD_BYTES = 1024 * 1024
+"""A head that is larger, interim ones included, is not one."""
+
 MAX_ANSWER_FIELDS = 2048
 
 SAFE_TO_RESEND = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Safe methods (RFC 9110 section 9.2.1): the only ones ever sent again, and only on a connection found dead."""
+
+
+class Connection(ResponseHandler):
+    """One connection to the provider: aiohttp's, with its two blind spots closed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._head_bytes = 0
+
+    def expect_head(self) -> None:
+        """What comes next is the head of an answer."""
+        self._head_bytes = 1
+
+    def data_received(self, data: bytes) -> None:
+        """Some octets; a head among them is bounded as a whole, not line by line."""
+        super().data_received(data)
+        if self._head_bytes:
+            self._head_bytes += len(data)
+            if self._buffer:
+                self._head_bytes = 0
+            elif self._head_bytes > MAX_HEAD_BYTES and self.transport is not None:
+                self._head_bytes = 0
+                self.set_exception(HttpProcessingError(message="the head of the answer does not end"))
+                self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """An answer that ends with its connection is whole only if the connection was closed, not if it broke."""
+        payload = self._payload
+        if exc is not None and payload is not None and not payload.is_eof():
+            payload.set_exception(ClientPayloadError(str(exc)))
+            self._parser = None
+        super().connection_lost(exc)
 
 
 class OctetReader(Protocol):
@@ -78,7 +112,7 @@ class Answer:
     ) -> None:
         self._lease.release(whole=self._payload.is_eof())
 
-    def take_over(self, reader: OctetReader) -> ResponseHandler:
+    def take_over(self, reader: OctetReader) -> Connection:
         """After a 101: hand everything that comes from now on to *reader*. The connection is the caller's to end."""
         connection = self._lease.connection
         connection.set_parser(reader, None)
@@ -92,13 +126,18 @@ class Answer:
         """
         payload = self._payload
         try:
-            while True:
+            # An exception overtakes what waits in aiohttp's buffer, but what has come is passed on before the fault.
+            while payload.exception() is None:
                 chunk = await payload.readany()
                 if not chunk:
                     return
                 yield chunk
-        except (ClientError, HttpProcessingError, OSError) as error:
-            raise Broke(f"the provider's answer broke off: {_told(error)}") from error
+        except (ClientError, HttpProcessingError, OSError):
+            pass
+        if rest := payload._read_nowait(-1):
+            yield rest
+        error = payload.exception()
+        raise Broke(f"the provider's answer broke off: {_told(error) if error else 'it ended early'}") from error
 
 
 class _Lease:
@@ -106,7 +145,7 @@ class _Lease:
 
     __slots__ = ("_pool", "connection", "reused", "upload")
 
-    def __init__(self, pool: "Upstream", connection: ResponseHandler, *, reused: bool) -> None:
+    def __init__(self, pool: "Upstream", connection: Connection, *, reused: bool) -> None:
         self._pool = pool
         self.connection = connection
         self.reused = reused
@@ -136,7 +175,7 @@ class Upstream:
         }
         self._tls = _tls(settings) if self.origin.secure else None
         self._proxy = urlsplit(settings.proxy_url) if settings.proxy_url else None
-        self._idle: deque[tuple[ResponseHandler, float]] = deque()
+        self._idle: deque[tuple[Connection, float]] = deque()
 
     def __repr__(self) -> str:
         return f"<Upstream {self.origin.identity.decode()}, {len(self._idle)} idle>"
@@ -191,8 +230,8 @@ class Upstream:
                 auto_decompress=False,
                 read_bufsize=READ_BYTES,
                 read_timeout=self._settings.silence_timeout_s,
-                max_line_size=MAX_ANSWER_HEADER_BYTES,
-                max_field_size=MAX_ANSWER_HEADER_BYTES,
+                max_line_size=MAX_HEAD_BYTES,
+                max_field_size=MAX_HEAD_BYTES,
                 max_headers=MAX_ANSWER_FIELDS,
             )
             transport = connection.transport
@@ -205,6 +244,7 @@ class Upstream:
             else:
                 transport.write(request)
                 lease.upload = asyncio.get_running_loop().create_task(_upload(connection, body), name="upload")
+            connection.expect_head()
             connection.start_timeout()
             message, payload = await _head(connection, lease.upload)
         except BaseException:
@@ -221,7 +261,7 @@ class Upstream:
             connection.close()
         return _Lease(self, await self.connect(), reused=False)
 
-    def put_back(self, connection: ResponseHandler) -> None:
+    def put_back(self, connection: Connection) -> None:
         """Keep a connection for the next request."""
         now = asyncio.get_running_loop().time()
         while self._idle and now - self._idle[0][1] >= self._settings.keepalive_s:
@@ -231,7 +271,7 @@ class Upstream:
         else:
             self._idle.append((connection, now))
 
-    async def connect(self) -> ResponseHandler:
+    async def connect(self) -> Connection:
         """A new connection, TLS and outgoing proxy included.
 
         Raises:
@@ -245,9 +285,9 @@ class Upstream:
         except (OSError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise Unreachable(f"cannot connect to {self._where()}: {_told(error)}") from error
 
-    async def _connect(self) -> ResponseHandler:
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
-        handler = ResponseHandler(loop)
+        handler = Connection(loop)
         if self._proxy is None:
             await loop.create_connection(
                 lambda: handler,
@@ -314,7 +354,7 @@ def _framed(body: bytes, fields: Fields) -> bytes:
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
 
 
-async def _upload(connection: ResponseHandler, body: Upload) -> None:
+async def _upload(connection: Connection, body: Upload) -> None:
     """Pass the body on as it arrives; whatever breaks it off breaks off the request too."""
     try:
         async for chunk in body.chunks():
@@ -334,9 +374,7 @@ async def _upload(connection: ResponseHandler, body: Upload) -> None:
         raise
 
 
-async def _head(
-    connection: ResponseHandler, upload: asyncio.Task[None] | None
-) -> tuple[RawResponseMessage, StreamReader]:
+async def _head(connection: Connection, upload: asyncio.Task[None] | None) -> tuple[RawResponseMessage, StreamReader]:
     try:
         while True:
             message, payload = await connection.read()
@@ -358,7 +396,7 @@ async def _head(
         raise Broke(f"the provider closed the connection before answering: {_told(error)}") from error
 
 
-def _quiet(connection: ResponseHandler) -> bool:
+def _quiet(connection: Connection) -> bool:
     """Whether an idle connection is still fit for a request.
 
     A readable one has been closed by the provider or holds octets that nobody asked for. Asking the kernel closes

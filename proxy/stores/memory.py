@@ -32,8 +32,8 @@ class MemoryStore:
     """A table of entries that never holds more than *max_bytes*, overhead included.
 
     Eviction is Greedy-Dual-Size-Frequency (Cherkasova 1998): the entry goes whose cost of asking again, times its
-    uses, per byte, plus the clock at its last use, is least; the clock then moves up to that value. ``lru`` goes by last
-    use alone.
+    uses, per byte, plus the clock at its last use, is least; the clock then moves up to that value. ``lru`` goes by
+    last use alone.
     """
 
     def __init__(self, *, max_bytes: int, eviction: str = "gdsf", now: Callable[[], float] = time.time) -> None:
@@ -77,6 +77,15 @@ class MemoryStore:
         kept.uses += 1
         kept.base = self._tick()
         return kept.entry
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether a look-up would return this very *entry* now; counted as a use."""
+        kept = self._kept.get(entry.key)
+        if kept is None or kept.entry is not entry or entry.expires <= self._now():
+            return False
+        kept.uses += 1
+        kept.base = self._tick()
+        return True
 
     async def put(self, entry: Entry) -> bool:
         """Keep *entry*; False where it is larger than the whole budget or already expired."""

@@ -38,6 +38,8 @@ class ExactTier:
         self._now = now
         self._varies: dict[str, frozenset[bytes]] = {}
         self._faulty = False
+        self.generation = 0
+        """Grows whenever something is learned that changes under which key a call is found."""
 
     def __repr__(self) -> str:
         return f"<ExactTier on {self._store!r}>"
@@ -60,7 +62,9 @@ class ExactTier:
         known = self._varies.get(dialect, frozenset()) | names
         if len(known) > fingerprint.MAX_VARY_NAMES:
             return False
-        self._varies[dialect] = known
+        if known != self._varies.get(dialect, frozenset()):
+            self._varies[dialect] = known
+            self.generation += 1
         return True
 
     async def look_up(self, key: Key, *, max_age_s: float | None) -> Found | Missed:

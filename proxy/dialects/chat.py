@@ -1,0 +1,98 @@
+"""Chat completions: ``POST /chat/completions``."""
+
+import re
+from dataclasses import dataclass, field
+from functools import partial
+
+from proxy.dialects import chat_fold, chat_unfold, choices, chunks, tools
+from proxy.dialects.asked import asked_form
+from proxy.dialects.change import changed
+from proxy.dialects.verdict import Evidence, says, weigh
+from proxy.model import Finding, Form, Json, Reason, Unkept
+
+LEFT_OUT = frozenset(
+    {
+        # Say how the answer is framed, not what it is: the form of the call (`Form`), which separates on its own.
+        "stream",
+        "stream_options",
+        # Steer and pay for the provider's prompt cache, which returns the same tokens faster.
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "prompt_cache_options",
+        # Buys speed. The answer's own `service_tier` tells how it was made, which stays true of a recorded one.
+        "service_tier",
+        # Tell the provider who asks, for abuse and for dashboards. No chat answer echoes them.
+        "user",
+        "safety_identifier",
+        "metadata",
+    }
+)
+
+# Fields that make the provider look something up before it answers: OpenAI and OpenRouter, xAI, DashScope, Azure.
+LOOKING_UP = ("web_search_options", "plugins", "search_parameters", "enable_search", "data_sources")
+
+# Models that search the web without being told to: OpenRouter's suffix, OpenAI's, Perplexity's, Groq's.
+SEARCHING_MODEL = re.compile(r":online$|-search-preview|-search-api|(^|/)sonar|(^|/)compound")
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """The chat completions dialect."""
+
+    name: str = "chat"
+    left_out: frozenset[str] = field(default=LEFT_OUT)
+    deterministic: bool = False
+
+    def form(self, request: Json) -> Form:
+        """The form that *request* asks for."""
+        return asked_form(request, include_usage=True, include_obfuscation=True)
+
+    def refuses(self, request: Json) -> Reason | None:
+        """Why *request* must not be answered from a cache, or None."""
+        model = request.get("model")
+        side_effect = (
+            request.get("store") not in (None, False)
+            # An empty object switches a search on; an empty list names no plugin and no source.
+            or any(request.get(name) not in (None, False, []) for name in LOOKING_UP)
+            or (isinstance(model, str) and SEARCHING_MODEL.search(model) is not None)
+            or tools.acts(request.get("tools"))
+        )
+        return Reason.SIDE_EFFECT if side_effect else None
+
+    def examine(self, body: bytes, form: Form) -> Finding:
+        """Judge a finished answer recorded in *form*."""
+        return weigh(
+            body,
+            form,
+            stream=partial(choices.read_stream, in_choice=partial(_look, "delta"), around=_look_around),
+            whole=partial(choices.read_whole, in_choice=partial(_look, "message"), around=_look_around),
+        )
+
+    def render(self, body: bytes, have: Form, want: Form) -> bytes | None:
+        """*body* in form *want*, or None where that would not be faithful."""
+        return changed(body, have, want, trim=chunks.trim, fold=chat_fold.fold, unfold=chat_unfold.unfold)
+
+
+def _look(member: str, choice: dict[str, object], evidence: Evidence) -> None:
+    message = choice.get(member)
+    if message is None:
+        if member == "message":
+            evidence.faults.add(Unkept.INCOMPLETE)
+        return
+    if not isinstance(message, dict):
+        raise ValueError(f"the {member} of a choice is not an object")
+    evidence.said = evidence.said or says(message)
+    if message.get("executed_tools") or _cites(message.get("annotations")):
+        evidence.faults.add(Unkept.SIDE_EFFECT)
+
+
+def _look_around(value: dict[str, object], evidence: Evidence) -> None:
+    # Perplexity lists what it found beside the choices.
+    if value.get("search_results") or value.get("citations"):
+        evidence.faults.add(Unkept.SIDE_EFFECT)
+
+
+def _cites(annotations: object) -> bool:
+    return isinstance(annotations, list) and any(
+        isinstance(note, dict) and "citation" in str(note.get("type")) for note in annotations
+    )
