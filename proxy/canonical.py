@@ -22,6 +22,11 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return value
 
 
+_EXACT_POWER = 1e22
+"""The largest power of ten that a double holds exactly. Past it a double is no integer in particular, and written as one
+it would have hundreds of digits."""
+
+
 def _number(text: str) -> int | float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
@@ -29,7 +34,7 @@ def _number(text: str) -> int | float:
     if value == 0 and any(digit in "123456789" for digit in text.lower().partition("e")[0]):
         raise _Unfit(Reason.ABSURD_NUMBER)
     # 0, 0.0, -0.0 and 0e0 are one number, and so are 1e2 and 100.
-    return int(value) if value.is_integer() else value
+    return int(value) if value.is_integer() and abs(value) <= _EXACT_POWER else value
 
 
 def _constant(text: str) -> object:
@@ -51,7 +56,7 @@ class Unfit:
 def read(body: bytes) -> Json | Unfit:
     """The JSON object in *body* with its numbers by value, or why it cannot be told from another.
 
-    Integers are exact up to 4,300 digits, other numbers are IEEE doubles, strings are code points as they
+    Integers are exact up to 4,300 digits, other numbers are IEEE doubles (whole ones count as integers up to 1e22), strings are code points as they
     stand (lone surrogates included): nothing is folded, trimmed or normalised.
     """
     try:

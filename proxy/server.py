@@ -1,7 +1,7 @@
 """HTTP in and out: aiohttp's server with its hands tied, so that nothing is added, decoded or repaired.
 
-aiohttp parses requests and runs one handler per connection; the answers are written here, octet for octet. Its internals
-are used in this file alone.
+aiohttp parses requests and runs one handler per connection; the answers are written here, octet for octet. The
+internals of its server are used in this file alone.
 """
 
 import asyncio
@@ -374,7 +374,7 @@ class Server(web.Server):
                     connection.force_close()
         deadline = self._loop.time() + wait_s
         while self._connections and self._loop.time() < deadline:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # noqa: ASYNC110  (aiohttp tells nobody when its last connection is gone)
         whole = not self._connections
         await self.shutdown(0.1)
         return whole
