@@ -155,7 +155,7 @@ def _sums(steps: Sequence[Step], engine: Engine | None) -> None:
     if engine:
         said = f"{engine.requests()} requests, {engine.generated_tokens()} tokens generated"
         paper.fact("engine", f"its own counters: {said}")
-    paper.fact("its words", f"“{steps[0].answers[0].text.strip()[:70]} ...”")
+    paper.fact("its words", f"'{steps[0].answers[0].text.strip()[:70]} ...'")
 
 
 def _broken(steps: Sequence[Step], engine: Engine | None, stats: dict[str, object]) -> list[str]:

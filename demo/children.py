@@ -1,6 +1,5 @@
 """The programs of the demonstration as processes: the engine, the provider of last resort, the proxy."""
 
-import ctypes
 import importlib.util
 import json
 import os
@@ -21,9 +20,7 @@ ENGINE_PARTS = ("xllamacpp", "gguf")
 LOOK_AGAIN_S = 0.02
 # A proxy of the machine's, or settings of ours that lie in its environment, are not part of the demonstration.
 NOT_INHERITED = re.compile(r"(?i)(https?|all|no)_proxy|ASKONCE_.*|OPENAI_.*")
-PR_SET_PDEATHSIG = 1
 
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -48,13 +45,12 @@ class Child:
         kept = {name: value for name, value in os.environ.items() if not NOT_INHERITED.fullmatch(name)}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                [sys.executable, "-m", "demo.leash", str(os.getpid()), *module],
                 cwd=ROOT,
                 env={**kept, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_end_with_parent if _libc else None,
             )
         try:
             self.url = self._ready(ready_within_s)
@@ -175,9 +171,3 @@ def fetch_json(url: str) -> dict[str, object]:
     """The JSON object at *url*."""
     parsed: dict[str, object] = json.loads(fetch(url))
     return parsed
-
-
-def _end_with_parent() -> None:
-    # Runs in the child: a parent that is killed without a word takes it along (Linux only).
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
