@@ -373,8 +373,8 @@ class Server(web.Server):
                 if connection.idle:
                     connection.force_close()
         deadline = self._loop.time() + wait_s
-        while self._connections and self._loop.time() < deadline:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110  (aiohttp tells nobody when its last connection is gone)
+        while self._connections and self._loop.time() < deadline:  # noqa: ASYNC110  (nobody tells of the last one)
+            await asyncio.sleep(0.02)
         whole = not self._connections
         await self.shutdown(0.1)
         return whole
