@@ -23,8 +23,8 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 _EXACT_POWER = 1e22
-"""The largest power of ten that a double holds exactly. Past it a double is no integer in particular, and written as one
-it would have hundreds of digits."""
+"""The largest power of ten that a double holds exactly. Past it a double is no integer in particular, and written out
+as one it would have hundreds of digits."""
 
 
 def _number(text: str) -> int | float:
@@ -56,8 +56,8 @@ class Unfit:
 def read(body: bytes) -> Json | Unfit:
     """The JSON object in *body* with its numbers by value, or why it cannot be told from another.
 
-    Integers are exact up to 4,300 digits, other numbers are IEEE doubles (whole ones count as integers up to 1e22), strings are code points as they
-    stand (lone surrogates included): nothing is folded, trimmed or normalised.
+    Integers are exact up to 4,300 digits, other numbers are IEEE doubles (whole ones up to 1e22 are integers too),
+    strings are code points as they stand (lone surrogates included): nothing is folded, trimmed or normalised.
     """
     try:
         value = _DECODER.decode(body.decode("utf-8"))
