@@ -21,7 +21,7 @@ NOT_INHERITED = re.compile(r"(?i)(https?|all|no)_proxy|ASKONCE_.*|OPENAI_.*")
 
 
 class ProxyProcess:
-    """A running `askonce serve`, ours to stop; its stderr lies in a file."""
+    """A running `askonce serve`, ours to stop; what it prints lies in a file."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class ProxyProcess:
             cwd=ROOT,
             env={**kept, "HOME": str(log.parent), "PYTHONUNBUFFERED": "1", **(environment or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self._reader = threading.Thread(target=self._keep_log, name="proxy-log", daemon=True)
         self._reader.start()
@@ -68,7 +68,7 @@ class ProxyProcess:
             self.assert_calm()
 
     def said(self) -> str:
-        """Everything on stderr so far."""
+        """Everything it printed so far."""
         return self.log.read_text(errors="replace")
 
     def assert_calm(self) -> None:
@@ -123,8 +123,8 @@ class ProxyProcess:
         return len(os.listdir(f"/proc/{self._process.pid}/fd"))
 
     def _keep_log(self) -> None:
-        assert self._process.stderr is not None
-        with self._process.stderr as lines, self.log.open("wb") as file:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines, self.log.open("wb") as file:
             for line in lines:
                 file.write(line)
                 file.flush()
