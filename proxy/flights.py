@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
@@ -63,8 +64,8 @@ class Flight:
     """One request on its way, with a log of what has come back so far.
 
     The log is kept whole while it may still be recorded, so whoever joins late gets what has passed and then follows
-    live. The fetch waits for its fastest reader only; a reader that falls behind the others by more than *max_lag* is
-    cut off rather than waited for.
+    live. The fetch waits for its fastest reader only; a reader that falls behind that one by more than *max_lag* is cut
+    off rather than waited for, and from then on counts as gone.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Flight:
         self._recording = True
         self._over = False
         self._error: Exception | None = None
+        self._begun = False
         self._doomed = False
         self._found: Finding | None = None
         self._awaiting: list[Callable[[Finding], None]] = []
@@ -120,21 +122,27 @@ class Flight:
         self._task = tasks.start(self._fly(landed), name="flight")
 
     async def _fly(self, landed: Callable[[Landing], Awaitable[None]]) -> None:
-        start = self._loop.time()
+        start = time.perf_counter()
         head_s = 0.0
         head: Head | None = None
         error: Exception | None = None
+        self._begun = True
         try:
+            if self._doomed:
+                raise Abandoned("every reader left")
             async with await self._ask() as answer:
                 head = Head(answer.status, answer.phrase, answer.fields)
-                head_s = self._loop.time() - start
+                head_s = time.perf_counter() - start
                 if not self._head.done():
                     self._head.set_result(head)
                 async for chunk in answer.chunks():
                     self._append(chunk)
-                    if self._readers and self._lead() > self._max_lead:
-                        await self._fastest_reader()
-        except UpstreamError as fault:
+                    if self._readers:
+                        if self._lead() > self._max_lead:
+                            await self._fastest_reader()
+                    elif not self._recording:
+                        raise Abandoned("every reader left, and the answer is too large to keep")
+        except (UpstreamError, Abandoned) as fault:
             error = fault
         except asyncio.CancelledError:
             error = Abandoned("every reader left")
@@ -151,7 +159,7 @@ class Flight:
                 marks=tuple(self._marks),
                 error=error,
                 head_s=head_s,
-                total_s=self._loop.time() - start,
+                total_s=time.perf_counter() - start,
             )
         )
 
@@ -159,7 +167,7 @@ class Flight:
         self._chunks.append(chunk)
         self._bytes += len(chunk)
         if self._recording:
-            self._marks.append((self._bytes, self._loop.time()))
+            self._marks.append((self._bytes, time.perf_counter()))
             if self._bytes > self._max_record:
                 self._recording = False
                 self._marks.clear()
@@ -179,12 +187,13 @@ class Flight:
 
     def _trim(self) -> None:
         """Drop what every reader has seen, and the readers that hold too much back."""
-        for reader in self._readers:
-            if self._bytes - reader.seen_bytes > self._max_lag and not reader.cut:
-                reader.cut = True
-        slowest = min(
-            (reader.at for reader in self._readers if not reader.cut), default=self._trimmed + len(self._chunks)
-        )
+        fastest = max((reader.seen_bytes for reader in self._readers), default=0)
+        for reader in [reader for reader in self._readers if fastest - reader.seen_bytes > self._max_lag]:
+            # It can never have the whole answer: nobody waits for it or flies on for it.
+            reader.cut = True
+            self._readers.discard(reader)
+            _wake(reader)
+        slowest = min((reader.at for reader in self._readers), default=self._trimmed + len(self._chunks))
         if slowest > self._trimmed:
             del self._chunks[: slowest - self._trimmed]
             self._trimmed = slowest
@@ -202,11 +211,14 @@ class Flight:
             _wake(reader)
 
     def leave(self, reader: _Reader) -> None:
-        """A reader goes. The last one takes an unfinished flight with it, unless abandoned flights are finished."""
+        """A reader goes. The last takes an unfinished flight with it, unless that is finished for the record."""
         self._readers.discard(reader)
         self._nudge()
-        if not self._readers and not self._over and not self._finish_abandoned and self._task is not None:
-            self._doomed = True
+        if self._readers or self._over or self._task is None or (self._finish_abandoned and self._recording):
+            return
+        self._doomed = True
+        # A task that is cancelled before its first step never runs, and its landing would never be told.
+        if self._begun:
             self._task.cancel()
 
     def examined(self, found: Finding) -> None:
@@ -304,8 +316,9 @@ class Airspace:
         return flight if flight is not None and flight.joinable else None
 
     def enter(self, course: Hashable, flight: Flight) -> None:
-        """Let others join *flight*; one that is already on this course keeps it."""
-        self._aloft.setdefault(course, flight)
+        """Let others join *flight*; one that is already on this course keeps it while it can be joined."""
+        if self.find(course) is None:
+            self._aloft[course] = flight
 
     def exit(self, course: Hashable, flight: Flight) -> None:
         """*flight* can no longer be joined."""
