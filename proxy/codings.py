@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 import brotli
 import zstandard
@@ -11,30 +12,58 @@ class Undecodable(ValueError):
     """The octets are not in the coding they claim, end early, or grow past the bound."""
 
 
-def _inflate(body: bytes, window: int, limit: int) -> bytes:
+MAX_MEMBERS = 4096
+"""Nobody who means well sends more; millions of empty ones would keep us busy without ever reaching the bound."""
+
+_FEED_BYTES = 128
+"""Octets decoded between two looks at the bound: a zstd block makes 128 KB of four octets, so 4 MB at most of these."""
+
+_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
+"""What a zstd body may ask us to hold (RFC 9659 section 3)."""
+
+
+class _Member(Protocol):
+    """One compressed stream being undone."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _members(body: bytes, limit: int, begin: Callable[[], _Member]) -> bytes:
+    """A body may have several members (RFC 1952 section 2.2) or frames (RFC 8878 section 3)."""
     out = bytearray()
-    # A gzip body may have several members (RFC 1952 section 2.2).
-    while body:
-        decoder = zlib.decompressobj(window)
-        out += decoder.decompress(body, limit + 1 - len(out))
-        if len(out) > limit:
-            raise Undecodable("grows past the bound")
-        if not decoder.eof:
-            raise Undecodable("ends early")
-        body = decoder.unused_data
+    at = count = 0
+    while at < len(body):
+        count += 1
+        if count > MAX_MEMBERS:
+            raise Undecodable("has too many members")
+        member = begin()
+        while not member.eof:
+            if at >= len(body):
+                raise Undecodable("ends early")
+            out += member.decompress(body[at : at + _FEED_BYTES])
+            if len(out) > limit:
+                raise Undecodable("grows past the bound")
+            at += _FEED_BYTES
+        at = min(at, len(body)) - len(member.unused_data)
     return bytes(out)
 
 
 def _gzip(body: bytes, limit: int) -> bytes:
-    return _inflate(body, 31, limit)
+    return _members(body, limit, lambda: zlib.decompressobj(31))
 
 
 def _deflate(body: bytes, limit: int) -> bytes:
     # "deflate" means the zlib format, but some servers send the bare stream (RFC 9110 section 8.4.1.2).
     try:
-        return _inflate(body, 15, limit)
+        return _members(body, limit, lambda: zlib.decompressobj(15))
     except zlib.error:
-        return _inflate(body, -15, limit)
+        return _members(body, limit, lambda: zlib.decompressobj(-15))
 
 
 def _brotli(body: bytes, limit: int) -> bytes:
@@ -48,20 +77,7 @@ def _brotli(body: bytes, limit: int) -> bytes:
 
 
 def _zstd(body: bytes, limit: int) -> bytes:
-    out = bytearray()
-    while body:
-        decoder = zstandard.ZstdDecompressor().decompressobj()
-        # decompressobj has no output bound: feed it little by little, a frame can grow 2^17-fold at most per block.
-        for start in range(0, len(body), 1024):
-            out += decoder.decompress(body[start : start + 1024])
-            if len(out) > limit:
-                raise Undecodable("grows past the bound")
-            if decoder.eof:
-                body = decoder.unused_data + body[start + 1024 :]
-                break
-        else:
-            raise Undecodable("ends early")
-    return bytes(out)
+    return _members(body, limit, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj)
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
