@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 
 from proxy.model import RawFields
 
@@ -29,42 +28,60 @@ OURS = b"x-askonce-"
 _ZERO_WEIGHT = re.compile(rb"\s*q\s*=\s*0(\.0*)?\s*")
 
 
-@dataclass(frozen=True, slots=True)
 class Fields:
     """Header fields that can be looked up by lower-case name and still be written as they came."""
 
-    raw: RawFields
-    _by_name: dict[bytes, list[bytes]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    __slots__ = ("_by_name", "names", "raw")
 
-    def __post_init__(self) -> None:
-        by_name = self._by_name
-        for name, value in self.raw:
-            by_name.setdefault(name.lower(), []).append(value)
+    def __init__(self, raw: RawFields) -> None:
+        self.raw = raw
+        self.names = [name.lower() for name, _ in raw]
+        """The names in lower case, in the order of *raw*."""
+        by_name: dict[bytes, bytes | tuple[bytes, ...]] = dict(
+            zip(self.names, [value for _, value in raw], strict=True)
+        )
+        if len(by_name) != len(raw):
+            for name in by_name:
+                if self.names.count(name) > 1:
+                    by_name[name] = tuple(pair[1] for each, pair in zip(self.names, raw, strict=True) if each == name)
+        self._by_name = by_name
+
+    def __repr__(self) -> str:
+        # Values may be secrets.
+        return f"<Fields {', '.join(name.decode('latin-1') for name in self.names)}>"
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field called *name* (lower case)."""
-        values = self._by_name.get(name)
-        return values[0] if values else None
+        value = self._by_name.get(name)
+        return value[0] if type(value) is tuple else value  # type: ignore[return-value]
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of *name*, in order."""
-        return tuple(self._by_name.get(name, ()))
+        value = self._by_name.get(name)
+        if value is None:
+            return ()
+        return value if isinstance(value, tuple) else (value,)
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._by_name
 
     def tokens(self, name: bytes) -> tuple[bytes, ...]:
         """The members of a comma-separated field, in lower case, over all its lines."""
-        values = self._by_name.get(name)
-        if not values:
+        if name not in self._by_name:
             return ()
-        return tuple(token for value in values for part in value.split(b",") if (token := part.strip().lower()))
+        return tuple(token for value in self.all(name) for part in value.split(b",") if (token := part.strip().lower()))
 
 
-def end_to_end(fields: Fields) -> RawFields:
-    """*fields* without those that concern one connection only."""
-    stops = HOP_BY_HOP.union(fields.tokens(b"connection"))
-    return tuple(pair for pair in fields.raw if pair[0].lower() not in stops)
+def end_to_end(fields: Fields, *, without: Collection[bytes] = ()) -> RawFields:
+    """*fields* without those that concern one connection only, and without those named in *without*."""
+    stops = HOP_BY_HOP
+    if b"connection" in fields:
+        stops = stops.union(fields.tokens(b"connection"))
+    if without:
+        stops = stops.union(without)
+    if stops.isdisjoint(fields.names):
+        return fields.raw
+    return tuple([pair for name, pair in zip(fields.names, fields.raw, strict=True) if name not in stops])
 
 
 def request_fields(fields: Fields, *, authority: bytes, keep: Collection[bytes] = ()) -> list[tuple[bytes, bytes]]:
@@ -79,8 +96,7 @@ def request_fields(fields: Fields, *, authority: bytes, keep: Collection[bytes] 
         stops = stops.difference(keep)
     sent: list[tuple[bytes, bytes]] = []
     hosted = False
-    for pair in fields.raw:
-        name = pair[0].lower()
+    for name, pair in zip(fields.names, fields.raw, strict=True):
         if name == b"host":
             if not hosted:
                 sent.append((pair[0], authority))
