@@ -43,6 +43,8 @@ def replay(
     same = form == entry.form
     decoded = False
     if not plain and (not same or not acceptable or settings.fresh_ids):
+        if _refuses_identity(accept_encoding):
+            return Reason.OTHER_ENCODING
         try:
             body = codings.decode(body, entry.encoding, limit=MAX_DECODED_BYTES)
         except Undecodable:
@@ -83,6 +85,16 @@ def _described(fields: RawFields, body: bytes, form: Form, *, chunked: bool, sam
     if not chunked:
         kept.append((b"Content-Length", b"%d" % len(body)))
     return tuple(kept)
+
+
+_NO_IDENTITY = re.compile(rb"(?:identity|\*)\s*;\s*q\s*=\s*0(?:\.0*)?")
+
+
+def _refuses_identity(accept_encoding: tuple[bytes, ...]) -> bool:
+    """Whether the client excludes an answer without a coding: by name, or with everything it did not name."""
+    refusals = [member.partition(b";")[0].strip() for member in accept_encoding if _NO_IDENTITY.fullmatch(member)]
+    named = any(member.partition(b";")[0].strip() == b"identity" for member in accept_encoding)
+    return b"identity" in refusals or (b"*" in refusals and not named)
 
 
 _ID = re.compile(rb'"id"\s*:\s*"((?:chatcmpl|cmpl|resp|msg|gen)[-_][A-Za-z0-9_-]+)"')
