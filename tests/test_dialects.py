@@ -340,7 +340,7 @@ WORDS = st.sampled_from(
     """.split()  # noqa: SIM905 - words, not code
 )
 HOSTILE = st.recursive(
-    st.none() | st.booleans() | st.integers(-1, 2) | st.floats(allow_nan=False) | WORDS | st.just(""),
+    st.none() | st.booleans() | st.integers(-1, 2) | st.floats(allow_nan=False, allow_infinity=False) | WORDS | st.just(""),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=6),
     max_leaves=25,
 )

@@ -1,10 +1,10 @@
 """What the real SDKs make of an answer: the judges of every change of form, and a look at the judges themselves."""
 
 import json
+import sys
 from typing import Any
 
 import anthropic
-import httpx
 import openai
 import pytest
 
@@ -17,7 +17,7 @@ def openai_client(body: bytes, kind: str) -> openai.OpenAI:
         api_key="key",
         base_url="http://provider.invalid/v1",
         max_retries=0,
-        http_client=answering(body, kind),
+        http_client=answering(openai.DefaultHttpxClient, body, kind),
     )
 
 
@@ -27,15 +27,16 @@ def anthropic_client(body: bytes, kind: str) -> anthropic.Anthropic:
         api_key="key",
         base_url="http://provider.invalid",
         max_retries=0,
-        http_client=answering(body, kind),
+        http_client=answering(anthropic.DefaultHttpxClient, body, kind),
     )
 
 
-def answering(body: bytes, kind: str) -> Any:
-    """An HTTP client that answers *body* as content type *kind* and opens no socket."""
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body, headers={"content-type": kind}))
-    # The SDKs differ by version in which fork of httpx they name in their types; either serves.
-    return httpx.Client(transport=transport, trust_env=False)
+def answering(default: Any, body: bytes, kind: str) -> Any:
+    """An SDK's *default* HTTP client that answers *body* as content type *kind* and opens no socket."""
+    # The SDKs differ by version in which fork of httpx they stand on, and accept no other.
+    fork = sys.modules[default.__mro__[1].__module__.partition(".")[0]]
+    answer = fork.Response(200, content=body, headers={"content-type": kind})
+    return default(transport=fork.MockTransport(lambda _: answer), trust_env=False)
 
 
 def chat_streamed(body: bytes) -> Any:

@@ -31,6 +31,11 @@ def write(value: object) -> bytes:
         return _ESCAPED.encode(value).encode()
 
 
+def word(value: object) -> str:
+    """*value* where it is a string; else the empty one, which is in no list of words."""
+    return value if isinstance(value, str) else ""
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):

@@ -128,14 +128,14 @@ def _read_whole(body: bytes, evidence: Evidence) -> None:
 
 def _close(evidence: Evidence, usage: dict[str, object], stop: object) -> None:
     evidence.billed(usage)
-    evidence.stopped(_ENDS.get(stop) if isinstance(stop, str) else None)
+    evidence.stopped(_ENDS.get(jsontext.word(stop)))
     used = usage.get("server_tool_use")
     if isinstance(used, dict) and any(used.values()):
         evidence.faults.add(Unkept.SIDE_EFFECT)
 
 
 def _look(block: dict[str, object], evidence: Evidence) -> None:
-    if block.get("type") not in PURE_BLOCKS:
+    if jsontext.word(block.get("type")) not in PURE_BLOCKS:
         evidence.faults.add(Unkept.SIDE_EFFECT)
     evidence.said = evidence.said or block.get("type") == "tool_use" or says(block)
 

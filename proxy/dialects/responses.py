@@ -88,7 +88,7 @@ def _read_stream(body: bytes, evidence: Evidence) -> None:
             raise ValueError("an event is not an object")
         if is_error(event):
             evidence.faults.add(Unkept.ERROR_INSIDE)
-        kind = event.get("type")
+        kind = jsontext.word(event.get("type"))
         if kind in _TERMINAL:
             response = event.get("response")
             if not isinstance(response, dict):
@@ -142,7 +142,7 @@ def _read_response(response: dict[str, object], evidence: Evidence) -> None:
 def _read_item(item: object, evidence: Evidence) -> None:
     if not isinstance(item, dict):
         raise ValueError("an output item is not an object")
-    if item.get("type") not in PURE_ITEMS:
+    if jsontext.word(item.get("type")) not in PURE_ITEMS:
         evidence.faults.add(Unkept.SIDE_EFFECT)
     match item.get("type"):
         case "message":

@@ -47,7 +47,7 @@ def fold(body: bytes) -> bytes:
 def unfold(body: bytes, want: Form) -> bytes:
     """The response in *body* as a stream of events."""
     response = jsontext.read(body, unique=True)
-    if not isinstance(response, dict) or response.get("status") not in _ENDINGS:
+    if not isinstance(response, dict) or jsontext.word(response.get("status")) not in _ENDINGS:
         raise Unfaithful("the response is not a finished one")
     return b"".join(
         sse.event(jsontext.write({"type": kind, "sequence_number": number} | said), kind)
