@@ -1,11 +1,11 @@
 """A call as it came in, and the reply as it goes out."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.headers import Fields
 from proxy.model import Entry, Outcome, Reason
-from proxy.ports import Dialect, Upload
+from proxy.ports import Body, Dialect, Upload
 from proxy.receipts import Receipt
 
 
@@ -43,7 +43,7 @@ class Reply:
     phrase: bytes
     head: bytes
     """Field lines, CRLF after each, without Transfer-Encoding; a Content-Length among them is true."""
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | Body
     sized: bool
     """*head* says the Content-Length, or the reply has no body by its nature."""
     outcome: Outcome | None = None

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from proxy import canonical
@@ -28,6 +28,9 @@ CREDENTIALS = (b"authorization", b"api-key", b"x-api-key")
 
 MAX_VARY_NAMES = 16
 
+MAX_KNOWN_TENANTS = 4096
+"""How many tenants are remembered between calls, so that their digest is not made anew for each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -36,39 +39,47 @@ class Fingerprint:
     exact: Key
 
 
-def digest(parts: Iterable[bytes]) -> "hashlib._Hash":
+def digest(parts: Sequence[bytes]) -> bytes:
     """SHA-256 over *parts*, each preceded by its length, so that no two lists of parts run together."""
-    hashed = hashlib.sha256()
-    for part in parts:
-        hashed.update(len(part).to_bytes(8, "big"))
-        hashed.update(part)
-    return hashed
+    lengths = b"".join([len(part).to_bytes(8, "big") for part in parts])
+    return hashlib.sha256(b"".join((len(parts).to_bytes(8, "big"), lengths, *parts))).digest()
 
 
-def tenant(fields: Fields, *, share: str, secret: bytes, peer_trusted: bool) -> TenantId:
-    """Whose answers the call may see.
+class Tenants:
+    """Tells whose answers a call may see.
 
     *share* is ``credential``, ``everyone`` or ``header:<Name>``. A header that a client can write itself separates
     nobody, so it is combined with the credential unless a trusted proxy set it.
     """
-    if share == "everyone":
-        return TenantId("everyone")
-    parts: list[bytes] = []
-    if share.startswith("header:"):
-        name = share.removeprefix("header:").lower().encode()
-        values = fields.all(name)
-        parts += [b"header", len(values).to_bytes(4, "big"), *values]
-        if peer_trusted and values:
-            return _keyed(parts, secret)
-    for credential in CREDENTIALS:
-        values = fields.all(credential)
-        parts += [credential, len(values).to_bytes(4, "big"), *values]
-    return _keyed(parts, secret)
 
+    def __init__(self, *, share: str, secret: bytes) -> None:
+        self._everyone = share == "everyone"
+        self._header = share.removeprefix("header:").lower().encode() if share.startswith("header:") else b""
+        self._secret = secret
+        self._known: dict[tuple[tuple[bytes, ...], ...], TenantId] = {}
 
-def _keyed(parts: Iterable[bytes], secret: bytes) -> TenantId:
-    # Keyed, so that a stolen store tells nothing about which credentials made it.
-    return TenantId(hmac.new(secret, digest(parts).digest(), hashlib.sha256).hexdigest()[:32])
+    def __repr__(self) -> str:
+        return f"<Tenants, {len(self._known)} known>"
+
+    def of(self, fields: Fields, *, peer_trusted: bool = False) -> TenantId:
+        """The tenant that a call with these *fields* belongs to."""
+        if self._everyone:
+            return TenantId("everyone")
+        by_header = fields.all(self._header) if self._header else ()
+        if by_header and peer_trusted:
+            return self._keyed(((b"header",), by_header))
+        return self._keyed(((b"credential",), by_header, *[fields.all(name) for name in CREDENTIALS]))
+
+    def _keyed(self, parts: tuple[tuple[bytes, ...], ...]) -> TenantId:
+        known = self._known.get(parts)
+        if known is None:
+            flat = [octets for part in parts for octets in (b"%d" % len(part), *part)]
+            # Keyed, so that a stolen store tells nothing about which credentials made it.
+            known = TenantId(hmac.new(self._secret, digest(flat), hashlib.sha256).hexdigest()[:32])
+            if len(self._known) >= MAX_KNOWN_TENANTS:
+                self._known.clear()
+            self._known[parts] = known
+        return known
 
 
 def exact(
@@ -95,7 +106,7 @@ def exact(
         values = fields.all(name)
         parts += [name, len(values).to_bytes(4, "big"), *values]
     parts.append(body)
-    return Fingerprint(Key(digest(parts).hexdigest()))
+    return Fingerprint(Key(digest(parts).hex()))
 
 
 def vary_names(values: Iterable[bytes]) -> frozenset[bytes] | None:
@@ -119,4 +130,4 @@ def with_vary(key: Key, names: Iterable[bytes], fields: Fields) -> Key:
     for name in ordered:
         values = fields.all(name)
         parts += [name, len(values).to_bytes(4, "big"), *values]
-    return Key(digest(parts).hexdigest())
+    return Key(digest(parts).hex())

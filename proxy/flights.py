@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
 from proxy.errors import UpstreamError
 from proxy.headers import Fields
 from proxy.model import Finding
+from proxy.ports import Sink
 from proxy.tasks import Tasks
 from proxy.upstream import Answer
 
@@ -51,12 +52,16 @@ class Landing:
 class _Reader:
     """One reader's place in the log."""
 
-    __slots__ = ("at", "cut", "seen_bytes", "wake")
+    __slots__ = ("at", "cut", "fault", "seen_bytes", "sink", "slow", "wake")
 
     def __init__(self) -> None:
         self.at = 0
         self.seen_bytes = 0
         self.cut = False
+        self.slow = False
+        self.fault: ConnectionError | None = None
+        self.sink: Sink | None = None
+        """Set while this reader has all there is: what comes next goes straight to its client."""
         self.wake: asyncio.Future[None] | None = None
 
 
@@ -135,7 +140,7 @@ class Flight:
                 head_s = time.perf_counter() - start
                 if not self._head.done():
                     self._head.set_result(head)
-                async for chunk in answer.chunks():
+                while chunk := await answer.read():
                     self._append(chunk)
                     if self._readers:
                         if self._lead() > self._max_lead:
@@ -151,6 +156,8 @@ class Flight:
             log.exception("a flight failed")
             error = fault
         self._land(error)
+        # The readers go first: nobody should wait for an answer to be examined and put away.
+        await asyncio.sleep(0)
         await landed(
             Landing(
                 head=head,
@@ -174,7 +181,8 @@ class Flight:
         if not self._recording:
             self._trim()
         for reader in self._readers:
-            _wake(reader)
+            if reader.sink is not None:
+                _push(reader, reader.sink, chunk)
 
     def _lead(self) -> int:
         return self._bytes - max(reader.seen_bytes for reader in self._readers)
@@ -243,36 +251,49 @@ class Flight:
         """The head, when it is there. Raises what kept it from coming."""
         return await asyncio.shield(self._head)
 
-    async def follow(self, reader: _Reader) -> AsyncIterator[bytes]:
-        """Everything from the first octet on; what is already there comes in one piece.
+    async def pour(self, reader: _Reader, sink: Sink) -> None:
+        """Send everything from the first octet on; what is already there goes in one piece, the rest as it comes.
 
         Raises:
             UpstreamError: the provider's answer broke off.
             Lagged: this reader was too slow.
+            ConnectionError: its client has left.
         """
         while True:
             if reader.cut:
                 raise Lagged("too far behind the other readers")
+            if reader.fault is not None:
+                raise reader.fault
+            if reader.slow:
+                reader.slow = False
+                await sink.drained()
+                continue
             waiting = self._chunks[reader.at - self._trimmed :]
             if waiting:
                 reader.at += len(waiting)
                 piece = waiting[0] if len(waiting) == 1 else b"".join(waiting)
-                yield piece
+                if not sink.write(piece):
+                    await sink.drained()
                 # Seen only when the client has taken it: until then it counts as this reader's lag.
                 reader.seen_bytes += len(piece)
-                if self._moved is not None:
-                    self._nudge()
+                self._nudge()
             elif self._over:
                 if self._error is not None:
                     raise self._error
                 return
             else:
+                # From here on the fetch itself writes to the client, until it is slow or the answer is over.
+                sink.flush()
                 reader.wake = self._loop.create_future()
-                await reader.wake
+                reader.sink = sink
+                try:
+                    await reader.wake
+                finally:
+                    reader.sink = None
 
 
 class Seat:
-    """One reader's part in a flight."""
+    """One reader's part in a flight, and for its client the body of the answer."""
 
     __slots__ = ("_flight", "_reader")
 
@@ -280,13 +301,18 @@ class Seat:
         self._flight = flight
         self._reader = reader
 
+    @property
+    def poured_bytes(self) -> int:
+        """How much of the answer has gone out to this reader."""
+        return self._reader.seen_bytes
+
     async def head(self) -> Head:
         """See :meth:`Flight.head`."""
         return await self._flight.head()
 
-    def follow(self) -> AsyncIterator[bytes]:
-        """See :meth:`Flight.follow`."""
-        return self._flight.follow(self._reader)
+    async def pour(self, sink: Sink) -> None:
+        """See :meth:`Flight.pour`."""
+        await self._flight.pour(self._reader, sink)
 
     def leave(self) -> None:
         """Give the seat back; more than once is fine."""
@@ -296,6 +322,22 @@ class Seat:
 def _wake(reader: _Reader) -> None:
     if reader.wake is not None and not reader.wake.done():
         reader.wake.set_result(None)
+
+
+def _push(reader: _Reader, sink: Sink, chunk: bytes) -> None:
+    """Write to a client that has everything so far, without waking its task."""
+    try:
+        easy = sink.write(chunk)
+    except ConnectionError as error:
+        reader.fault = error
+    else:
+        reader.at += 1
+        reader.seen_bytes += len(chunk)
+        if easy:
+            return
+        reader.slow = True
+    reader.sink = None
+    _wake(reader)
 
 
 class Airspace:

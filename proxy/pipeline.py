@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,12 +13,14 @@ from proxy.canonical import Unfit
 from proxy.codings import Undecodable
 from proxy.config import CacheSettings, Config
 from proxy.errors import Garbled, Unreachable, UpstreamError
+from proxy.fingerprint import Tenants
 from proxy.flights import Abandoned, Airspace, Flight, Lagged, Landing, Seat
 from proxy.headers import Fields
 from proxy.ledger import Ledger
 from proxy.model import CutOff, Entry, Finding, Form, Json, Key, Outcome, Reason, TenantId, Unkept
+from proxy.pace import Paced
 from proxy.policy import Control, Plan
-from proxy.ports import Dialect
+from proxy.ports import Body, Dialect
 from proxy.receipts import FetchReceipt, Receipt
 from proxy.replay import MAX_DECODED_BYTES, Replayed, replay
 from proxy.tasks import Tasks
@@ -30,9 +32,6 @@ log = logging.getLogger(__name__)
 
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
-
-MAX_PAUSE_S = 5.0
-"""The longest pause of a paced replay: nobody waits again for a provider's stall."""
 
 NEVER_S = 1e12
 """A time to live beyond this is none."""
@@ -63,7 +62,7 @@ class _Meter:
     outcome: Outcome = Outcome.ERROR
     reason: Reason = Reason.INTERNAL
     status: int = 0
-    bytes_out: int = 0
+    body: bytes | Body = b""
     first_s: float = 0.0
     cut: CutOff = CutOff.DELIVERED
     tier: str = ""
@@ -77,21 +76,16 @@ class _Meter:
         self.outcome = Outcome.BYPASS if candidate.plan.bypass else Outcome.MISS
         self.reason = candidate.plan.reason
 
-    def head_sent(self, status: int, now: float) -> None:
+    def begin(self, reply: Reply, now: float) -> None:
         """The reply begins."""
-        self.status = status
+        self.status = reply.status
+        self.body = reply.body
         self.first_s = now - self.started
 
     def fail(self, reason: Reason) -> None:
         """The call ends in an error: of the proxy's own, or by breaking off."""
         self.outcome, self.reason = Outcome.ERROR, reason
         self.cut = CutOff.BROKE_OFF if self.status else CutOff.DELIVERED
-
-    async def count(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """*chunks*, counted as they pass."""
-        async for chunk in chunks:
-            self.bytes_out += len(chunk)
-            yield chunk
 
 
 class Pipeline:
@@ -117,7 +111,9 @@ class Pipeline:
         self._exact = exact
         self._ledger = ledger
         self._tasks = tasks
-        self._secret = secret
+        self._tenants = Tenants(
+            share="credential" if config.cache.share == "auto" else config.cache.share, secret=secret
+        )
         self._trusted = trusted
         self._now = now
         self._share = "credential" if config.cache.share == "auto" else config.cache.share
@@ -134,7 +130,7 @@ class Pipeline:
                     status=answer.status,
                     phrase=answer.phrase,
                     head=headers.lines(headers.end_to_end(answer.fields)),
-                    body=answer.chunks(),
+                    body=answer,
                     sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
                 )
         finally:
@@ -143,14 +139,15 @@ class Pipeline:
     @asynccontextmanager
     async def serve(self, call: Call, dialect: Dialect) -> AsyncGenerator[Reply]:
         """A call on a cached path: recognise it, or fetch and record its answer. Leaving accounts for it."""
-        clock = asyncio.get_running_loop().time
+        # Not the loop's own time: uvloop's goes in steps of a millisecond.
+        clock = time.perf_counter
         meter = _Meter(clock())
         try:
             candidate = await self._consider(call, dialect)
             meter.consider(candidate)
             try:
                 async with self._answer(call, dialect, candidate, meter) as reply:
-                    meter.head_sent(reply.status, clock())
+                    meter.begin(reply, clock())
                     yield reply
             except (UpstreamError, Abandoned) as error:
                 reason = reason_of(error)
@@ -158,7 +155,7 @@ class Pipeline:
                 if meter.status:
                     raise
                 reply = self._refusal(reason, str(error), status=502)
-                meter.head_sent(reply.status, clock())
+                meter.begin(reply, clock())
                 yield reply
         except Lagged:
             meter.fail(Reason.LAGGED)
@@ -188,7 +185,7 @@ class Pipeline:
             model=meter.model,
             status=meter.status or (entry.status if entry is not None else 0),
             bytes_in=len(call.body) if isinstance(call.body, bytes) else 0,
-            bytes_out=meter.bytes_out,
+            bytes_out=len(meter.body) if isinstance(meter.body, bytes) else meter.body.poured_bytes,
             first_s=meter.first_s,
             total_s=total_s,
             cut=cut,
@@ -200,9 +197,7 @@ class Pipeline:
     async def _consider(self, call: Call, dialect: Dialect) -> _Candidate:
         """Read the request and decide what the cache may do for it."""
         asked = policy.control(call.fields)
-        owner = fingerprint.tenant(
-            call.fields, share=self._share, secret=self._secret, peer_trusted=self._trusted(call.peer)
-        )
+        owner = self._tenants.of(call.fields, peer_trusted=self._trusted(call.peer))
 
         def out(reason: Reason, request: Json | None = None) -> _Candidate:
             plan = Plan(read=False, write=False, join=False, reason=reason)
@@ -324,12 +319,12 @@ class Pipeline:
                 saved_tokens=entry.usage.total_tokens if entry.usage is not None else None,
             )
 
-        body: bytes | AsyncIterator[bytes] = again.body
+        body: bytes | Body = again.body
         repeat = None
         if again.exact and entry.marks and self._replay_settings.pace == "recorded":
-            body = meter.count(_pace(again.body, entry.marks))
+            body = Paced(again.body, entry.marks)
         else:
-            meter.bytes_out = len(again.body)
+            meter.body = again.body
             # What the request says about age, or who sent it through which proxy, may decide otherwise next time.
             if candidate.asked.max_age_s is None and not self._share.startswith("header:"):
                 repeat = Repeat(entry=entry, head_at=head_at, receipt=self._receipt(meter, call, 0.0, CutOff.DELIVERED))
@@ -348,16 +343,15 @@ class Pipeline:
         self, seat: Seat, status: int, phrase: bytes, fields: Fields, key: Key | None, meter: _Meter
     ) -> Reply:
         said = labels.labels(self._label_level, meter.outcome, meter.reason, key=key)
-        sent = headers.end_to_end(fields)
         # A cookie is for the one whose request it answers; a CDN's own x-cache would contradict ours.
-        unsaid = (*((b"set-cookie",) if meter.outcome is Outcome.JOINED else ()), *((b"x-cache",) if said else ()))
-        if unsaid:
-            sent = tuple(pair for pair in sent if not pair[0].lower().startswith(unsaid))
+        unsaid = {name for name in fields.names if name.startswith(b"x-cache")} if said else set()
+        if meter.outcome is Outcome.JOINED:
+            unsaid.add(b"set-cookie")
         return Reply(
             status=status,
             phrase=phrase,
-            head=headers.lines(sent) + said,
-            body=meter.count(seat.follow()),
+            head=headers.lines(headers.end_to_end(fields, without=unsaid)) + said,
+            body=seat,
             sized=b"content-length" in fields and b"transfer-encoding" not in fields,
             outcome=meter.outcome,
             reason=meter.reason,
@@ -455,11 +449,7 @@ class Pipeline:
             dialect=dialect.name,
             status=head.status,
             phrase=head.phrase,
-            head=headers.lines(
-                pair
-                for pair in headers.end_to_end(head.fields)
-                if (name := pair[0].lower()) not in _NEVER_KEPT and not name.startswith(b"x-cache")
-            ),
+            head=headers.lines(headers.end_to_end(head.fields, without=_NEVER_KEPT)),
             body=body,
             encoding=_encoding(head.fields),
             chunked=b"content-length" not in head.fields or b"transfer-encoding" in head.fields,
@@ -475,7 +465,18 @@ class Pipeline:
         return None if await self._exact.keep(entry) else Unkept.CACHE_FAULT
 
 
-_NEVER_KEPT = frozenset({b"set-cookie", b"set-cookie2", b"age"})
+_NEVER_KEPT = frozenset(
+    {
+        b"set-cookie",
+        b"set-cookie2",
+        b"age",
+        b"x-cache",
+        b"x-cache-reason",
+        b"x-cache-key",
+        b"x-cache-tier",
+        b"x-cache-hits",
+    }
+)
 """Fields of an answer that belong to its first delivery alone."""
 
 
@@ -517,14 +518,3 @@ def reason_of(error: UpstreamError | Abandoned) -> Reason:
 def _relative(marks: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
     start = marks[0][1] if marks else 0.0
     return tuple((octets, at - start) for octets, at in marks)
-
-
-async def _pace(body: bytes, marks: tuple[tuple[int, float], ...]) -> AsyncIterator[bytes]:
-    """*body* in the recorded pieces at the recorded pace, but never with a pause above MAX_PAUSE_S."""
-    start, before_s = 0, 0.0
-    for end, at_s in marks:
-        await asyncio.sleep(min(at_s - before_s, MAX_PAUSE_S))
-        yield body[start:end]
-        start, before_s = end, at_s
-    if start < len(body):
-        yield body[start:]

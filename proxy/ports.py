@@ -76,3 +76,32 @@ class Upload(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """The octets, as they arrive. Raises where the client breaks off."""
         ...
+
+
+class Sink(Protocol):
+    """Where the octets of a reply go: the client's connection."""
+
+    def write(self, octets: bytes) -> bool:
+        """Send some; False where the client is slow and ``drained`` should be waited for. Raises ConnectionError."""
+        ...
+
+    def flush(self) -> None:
+        """Send what is held back to go out with the first octets, for these may be long in coming."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until the client has taken most of what was sent."""
+        ...
+
+
+class Body(Protocol):
+    """A reply's body that is still coming."""
+
+    @property
+    def poured_bytes(self) -> int:
+        """How much of it has gone out."""
+        ...
+
+    async def pour(self, sink: Sink) -> None:
+        """Send all of it, as it comes. Raises where it breaks off."""
+        ...

@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -161,7 +162,7 @@ class Connection(RequestHandler):
 
     def _answered_shortly(self, wire: Wire, data: bytes) -> bool:
         """Answer from the wire; True also where *data* is a known head whose body must come first."""
-        start = self._loop.time()
+        start = time.perf_counter()
         request = self._held + data if self._held else data
         answer = wire.find(request)
         if answer is None:
@@ -175,10 +176,9 @@ class Connection(RequestHandler):
             return True
         transport.write(answer)
         self._delivered += len(answer)
-        now = self._loop.time()
         # aiohttp has seen no request and would close the connection as idle.
-        self._next_keepalive_close_time = now + self._keepalive_timeout
-        wire.used(request, seconds=now - start)
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        wire.used(request, seconds=time.perf_counter() - start)
         return True
 
     def _collect(self, data: bytes) -> None:
@@ -384,7 +384,11 @@ class Server(web.Server):
         if not isinstance(connection, Connection):
             raise TypeError("not a connection of ours")
         message: RawRequestMessage = request._message
-        return await self._dispatch(connection, message, request.content)
+        try:
+            return await self._dispatch(connection, message, request.content)
+        except ConnectionError:
+            log.debug("a client left before its answer was over")
+            return _ENDS
 
     async def _dispatch(self, connection: Connection, message: RawRequestMessage, payload: StreamReader) -> Sent:
         method, connection.odd_method = connection.odd_method or message.method.encode("ascii"), None
@@ -445,7 +449,7 @@ class Server(web.Server):
                     status=answer.status,
                     phrase=answer.phrase,
                     head=headers.lines(headers.end_to_end(answer.fields)),
-                    body=answer.chunks(),
+                    body=answer,
                     sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
                 )
                 return await exchange.send(reply)
@@ -488,17 +492,15 @@ class _Exchange:
             connection.send(self.whole(reply, body))
             await connection.drained()
             return self._after
-        bodiless = self._bodiless(reply)
         framing, chunked = self._framing(reply)
-        connection.send(_head(reply, framing))
-        async for chunk in body:
-            # Where nothing may follow, the provider's side is still read to its end, to be used again.
-            if not bodiless:
-                connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-                if connection.writing_paused:
-                    await connection.drained()
-        if chunked:
-            connection.send(b"0\r\n\r\n")
+        sink = _Sink(connection, _head(reply, framing), chunked=chunked, bodiless=self._bodiless(reply))
+        try:
+            await body.pour(sink)
+        except (UpstreamError, Abandoned, Lagged):
+            # What has come belongs to the client, if it is only the head.
+            sink.flush()
+            raise
+        sink.finish()
         return self._after
 
     def whole(self, reply: Reply, body: bytes) -> bytes:
@@ -534,6 +536,46 @@ class _Exchange:
         elif self._version10:
             framing += b"Connection: keep-alive\r\n"
         return framing, chunked
+
+
+class _Sink:
+    """Frames a body for the client; the head goes out with the first piece of it."""
+
+    __slots__ = ("_bodiless", "_chunked", "_connection", "_head")
+
+    def __init__(self, connection: Connection, head: bytes, *, chunked: bool, bodiless: bool) -> None:
+        self._connection = connection
+        self._head = head
+        self._chunked = chunked
+        self._bodiless = bodiless
+
+    def write(self, octets: bytes) -> bool:
+        # Where nothing may follow the head, the provider's side is still read to its end, to be used again.
+        if self._bodiless:
+            self.flush()
+            return True
+        if self._chunked:
+            octets = b"%b%x\r\n%b\r\n" % (self._head, len(octets), octets)
+        elif self._head:
+            octets = self._head + octets
+        self._head = b""
+        self._connection.send(octets)
+        return not self._connection.writing_paused
+
+    def flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._connection.send(head)
+
+    async def drained(self) -> None:
+        await self._connection.drained()
+
+    def finish(self) -> None:
+        """The body is over."""
+        if self._chunked:
+            self._connection.send(self._head + b"0\r\n\r\n")
+        else:
+            self.flush()
 
 
 def _head(reply: Reply, framing: bytes) -> bytes:

@@ -11,7 +11,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
@@ -29,7 +29,7 @@ from proxy.config import UpstreamSettings
 from proxy.errors import Broke, Garbled, Unreachable
 from proxy.headers import Fields
 from proxy.origin import Origin, origin
-from proxy.ports import Upload
+from proxy.ports import Sink, Upload
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,10 @@ MAX_HEAD_BYTES = 1024 * 1024
 
 MAX_ANSWER_FIELDS = 2048
 
+SETTLE_S = 0.02
+"""How long a connection that has never been used again must have been idle before it is trusted with a request that may
+not be sent twice: some providers close after each answer without saying so, and the news takes a moment."""
+
 SAFE_TO_RESEND = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Safe methods (RFC 9110 section 9.2.1): the only ones ever sent again, and only on a connection found dead."""
 
@@ -51,6 +55,8 @@ class Connection(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._head_bytes = 0
+        self.proven = False
+        """It has been used again after an answer, so the provider does keep connections."""
 
     def expect_head(self) -> None:
         """What comes next is the head of an answer."""
@@ -92,12 +98,13 @@ class OctetReader(Protocol):
 class Answer:
     """The head of the provider's answer, and its body as it comes. Leave the context to let the connection go."""
 
-    __slots__ = ("_lease", "_payload", "fields", "phrase", "status")
+    __slots__ = ("_lease", "_payload", "fields", "phrase", "poured_bytes", "status")
 
     def __init__(self, message: RawResponseMessage, payload: StreamReader, lease: "_Lease") -> None:
         self.status = message.code
         self.phrase = (message.reason or "").encode("utf-8", "surrogateescape")
         self.fields = Fields(message.raw_headers)
+        self.poured_bytes = 0
         self._payload = payload
         self._lease = lease
 
@@ -118,26 +125,35 @@ class Answer:
         connection.set_parser(reader, None)
         return connection
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body's octets without framing, as they arrive.
+    async def read(self) -> bytes:
+        """The next octets of the body without framing, as soon as there are any; empty at its end.
 
         Raises:
             Broke: the connection failed before the end of the body.
         """
         payload = self._payload
-        try:
-            # An exception overtakes what waits in aiohttp's buffer, but what has come is passed on before the fault.
-            while payload.exception() is None:
-                chunk = await payload.readany()
-                if not chunk:
-                    return
-                yield chunk
-        except (ClientError, HttpProcessingError, OSError):
-            pass
+        # An exception overtakes what waits in aiohttp's buffer, but what has come is passed on before the fault.
+        if payload.exception() is None:
+            try:
+                return await payload.readany()
+            except (ClientError, HttpProcessingError, OSError):
+                pass
         if rest := payload._read_nowait(-1):
-            yield rest
+            return rest
         error = payload.exception()
         raise Broke(f"the provider's answer broke off: {_told(error) if error else 'it ended early'}") from error
+
+    async def pour(self, sink: Sink) -> None:
+        """Send the body as it comes. Raises like ``read``."""
+        while True:
+            if not self._payload.at_eof() and not self._payload._buffer:
+                sink.flush()
+            chunk = await self.read()
+            if not chunk:
+                return
+            self.poured_bytes += len(chunk)
+            if not sink.write(chunk):
+                await sink.drained()
 
 
 class _Lease:
@@ -159,7 +175,7 @@ class _Lease:
         if self.upload is not None and not self.upload.done():
             self.upload.cancel()
         if whole and sent and not self.connection.should_close and self.connection.is_connected():
-            self._pool.put_back(self.connection)
+            self._pool.put_back(self.connection, reused=self.reused)
         else:
             self.connection.abort()
 
@@ -200,7 +216,7 @@ class Upstream:
             Garbled: what came is not HTTP.
         """
         request = self._request(method, target, fields, keep)
-        lease = await self._connection()
+        lease = await self._connection(method)
         try:
             return await self._exchange(lease, method, request, body, fields)
         except Broke:
@@ -252,24 +268,39 @@ class Upstream:
             raise
         return Answer(message, payload, lease)
 
-    async def _connection(self) -> _Lease:
-        now = asyncio.get_running_loop().time()
+    async def _connection(self, method: bytes) -> _Lease:
+        loop = asyncio.get_running_loop()
         while self._idle:
             connection, since = self._idle.pop()
-            if now - since < self._settings.keepalive_s and _quiet(connection):
+            idle_s = loop.time() - since
+            if idle_s < SETTLE_S and not connection.proven and method not in SAFE_TO_RESEND:
+                await asyncio.sleep(SETTLE_S - idle_s)
+            if idle_s < self._settings.keepalive_s and _quiet(connection):
                 return _Lease(self, connection, reused=True)
             connection.close()
         return _Lease(self, await self.connect(), reused=False)
 
-    def put_back(self, connection: Connection) -> None:
-        """Keep a connection for the next request."""
+    def put_back(self, connection: Connection, *, reused: bool) -> None:
+        """Keep a connection for the next request; those that have been used again before go first."""
+        connection.proven = reused
         now = asyncio.get_running_loop().time()
-        while self._idle and now - self._idle[0][1] >= self._settings.keepalive_s:
-            self._idle.popleft()[0].close()
+        if len(self._idle) >= self._settings.max_idle_connections:
+            self._close_stale(now)
         if len(self._idle) >= self._settings.max_idle_connections:
             connection.close()
-        else:
+        elif reused:
             self._idle.append((connection, now))
+        else:
+            self._idle.appendleft((connection, now))
+
+    def _close_stale(self, now: float) -> None:
+        kept = deque(
+            item for item in self._idle if now - item[1] < self._settings.keepalive_s and item[0].is_connected()
+        )
+        for connection, since in self._idle:
+            if (connection, since) not in kept:
+                connection.close()
+        self._idle = kept
 
     async def connect(self) -> Connection:
         """A new connection, TLS and outgoing proxy included.

@@ -90,19 +90,21 @@ class Wire(Answer):
     def send(self, *pieces: bytes) -> None:
         """More of the body arrives."""
         for piece in pieces:
-            self._coming.put_nowait(piece)
+            # Nothing is not a piece: it would mean the end.
+            if piece:
+                self._coming.put_nowait(piece)
 
     def end(self, error: Exception | None = None) -> None:
         """The body ends, whole or by *error*."""
         self._coming.put_nowait(error)
 
-    async def chunks(self):  # type: ignore[no-untyped-def]  # noqa: ANN201  (an async generator, as in the real one)
+    async def read(self) -> bytes:
         """The body as the flight sees it."""
-        while (piece := await self._coming.get()) is not None:
-            if isinstance(piece, Exception):
-                raise piece
-            self.passed_on += len(piece)
-            yield piece
+        piece = await self._coming.get()
+        if isinstance(piece, Exception):
+            raise piece
+        self.passed_on += len(piece or b"")
+        return piece or b""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -118,7 +120,8 @@ class Client:
         self.pieces: list[bytes] = []
         self.end: Exception | None = None
         self.stayed = False
-        self._may_go_on = asyncio.Semaphore(0 if patient else 1 << 30)
+        self._patient = patient
+        self._may_go_on = asyncio.Semaphore(0)
         self._task = asyncio.get_running_loop().create_task(self._read())
 
     @property
@@ -144,14 +147,23 @@ class Client:
         await asyncio.wait_for(asyncio.shield(self._task), PATIENCE_S)
         return self
 
+    def write(self, octets: bytes) -> bool:
+        """Take a piece, as the sink that the seat pours into."""
+        # A copy, so that the octets themselves are held by nobody but the flight.
+        self.pieces.append(bytes(bytearray(octets)))
+        return not self._patient
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    async def drained(self) -> None:
+        """Wait to be let."""
+        await self._may_go_on.acquire()
+
     async def _read(self) -> None:
         try:
             await self.seat.head()
-            async for piece in self.seat.follow():
-                self.pieces.append(bytes(piece))
-                # Forget the octets themselves: whoever counts them asks what the flight holds.
-                del piece
-                await self._may_go_on.acquire()
+            await self.seat.pour(self)
             self.stayed = True
         except (Lagged, Abandoned, Broke, Unreachable, ValueError) as error:
             self.end = error
