@@ -76,7 +76,8 @@ def end_to_end(fields: Fields, *, without: Collection[bytes] = ()) -> RawFields:
     """*fields* without those that concern one connection only, and without those named in *without*."""
     stops = HOP_BY_HOP
     if b"connection" in fields:
-        stops = stops.union(fields.tokens(b"connection"))
+        # It cannot name the length away: the client would not know where this answer ends and the next begins.
+        stops = stops.union(fields.tokens(b"connection")) - {b"content-length"}
     if without:
         stops = stops.union(without)
     if stops.isdisjoint(fields.names):
