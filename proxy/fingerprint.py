@@ -31,6 +31,9 @@ MAX_VARY_NAMES = 16
 MAX_KNOWN_TENANTS = 4096
 """How many tenants are remembered between calls, so that their digest is not made anew for each."""
 
+MAX_KNOWN_TENANT_BYTES = 2048
+"""Nobody has longer credentials but who wants to fill our memory with them: those are not remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -78,7 +81,8 @@ class Tenants:
             known = TenantId(hmac.new(self._secret, digest(flat), hashlib.sha256).hexdigest()[:32])
             if len(self._known) >= MAX_KNOWN_TENANTS:
                 self._known.clear()
-            self._known[parts] = known
+            if sum(map(len, flat)) <= MAX_KNOWN_TENANT_BYTES:
+                self._known[parts] = known
         return known
 
 

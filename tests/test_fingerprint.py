@@ -322,6 +322,27 @@ def test_trust_changes_nothing_where_no_header_is_shared_by() -> None:
     assert owner(credential, peer_trusted=True) == owner(credential)
 
 
+def test_a_tenant_stays_the_same_once_it_is_known() -> None:
+    tenants = Tenants(share="credential", secret=SECRET)
+    known = Fields(((b"authorization", b"k"),))
+    assert tenants.of(known) == tenants.of(known) == owner((b"authorization", b"k"))
+    assert repr(tenants) == "<Tenants, 1 known>"
+
+
+def test_no_more_tenants_are_remembered_than_the_bound() -> None:
+    tenants = Tenants(share="credential", secret=SECRET)
+    for number in range(fingerprint.MAX_KNOWN_TENANTS + 1):
+        tenants.of(Fields(((b"authorization", b"%d" % number),)))
+    assert repr(tenants) == "<Tenants, 1 known>"
+
+
+def test_a_very_long_credential_is_a_tenant_but_not_remembered() -> None:
+    tenants = Tenants(share="credential", secret=SECRET)
+    long = [Fields(((b"authorization", bytes([each]) * 60_000),)) for each in b"ab"]
+    assert tenants.of(long[0]) != tenants.of(long[1])
+    assert repr(tenants) == "<Tenants, 0 known>"
+
+
 @pytest.mark.parametrize(
     ("vary", "names"),
     [
