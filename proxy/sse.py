@@ -141,22 +141,29 @@ def event(data: bytes, name: str = "") -> bytes:
 
 def with_data(frame: Frame, data: bytes) -> bytes:
     """*frame* with other data: its comments, fields and line endings stay where they are."""
+    *lines, blank = _lines(frame)
     kept: list[bytes] = []
     placed = False
-    for line, end in _lines(frame):
+    for line, end in lines:
         if line.partition(b":")[0] != b"data":
             kept.append(line + end)
         elif not placed:
             kept.append(_data_lines(data, end))
             placed = True
-    return _start(frame) + b"".join(kept)
+    return _block(frame, kept, blank[1])
 
 
 def comments(frame: Frame) -> bytes:
     """What is left of *frame* when its event is taken out: its comments as a block, or nothing."""
-    lines = list(_lines(frame))
+    *lines, blank = _lines(frame)
     kept = [line + end for line, end in lines if line.startswith(b":")]
-    return _start(frame) + b"".join([*kept, lines[-1][1]] if kept else [])
+    return _block(frame, kept, blank[1]) if kept else _start(frame)
+
+
+def _block(frame: Frame, lines: list[bytes], blank: bytes) -> bytes:
+    # A CR and the LF of the blank line, once they meet, would be one line end and no blank line.
+    end = b"\r" if blank == b"\n" and lines[-1].endswith(b"\r") else blank
+    return _start(frame) + b"".join(lines) + end
 
 
 def _lines(frame: Frame) -> list[tuple[bytes, bytes]]:

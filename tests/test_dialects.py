@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects import BY_SUFFIX, tools
+from proxy.dialects import BY_SUFFIX, jsontext, tools
 from proxy.model import WHOLE, Finding, Form, Reason, Unkept
 
 STREAM = Form(stream=True)
@@ -340,7 +340,12 @@ WORDS = st.sampled_from(
     """.split()  # noqa: SIM905 - words, not code
 )
 HOSTILE = st.recursive(
-    st.none() | st.booleans() | st.integers(-1, 2) | st.floats(allow_nan=False, allow_infinity=False) | WORDS | st.just(""),
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 2)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | WORDS
+    | st.just(""),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=6),
     max_leaves=25,
 )
@@ -400,6 +405,20 @@ def test_no_request_makes_a_dialect_raise(dialect: Any, request: dict[str, Any])
 def test_the_form_is_read_from_the_request(asked: dict[str, Any], form: Form) -> None:
     assert CHAT.form(asked) == form
     assert COMPLETIONS.form(asked) == form
+
+
+def nested(depth: int) -> Any:
+    """Lists in lists."""
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_is_too_deep_to_be_written_makes_nothing_raise() -> None:
+    assert CHAT.form({"stream": True, "stream_options": {"a": nested(100_000)}}).other_options == "too_deep"
+    with pytest.raises(ValueError, match="too deep to be written"):
+        jsontext.write(nested(100_000))
 
 
 def test_an_option_that_an_endpoint_does_not_document_separates() -> None:

@@ -211,6 +211,9 @@ def test_a_stream_becomes_the_answer_that_it_tells() -> None:
             id="a-role-in-every-delta",
         ),
         pytest.param([{"content": None}, {"content": "a"}], {"role": "assistant", "content": "a"}, id="null-then-text"),
+        pytest.param(
+            [{"tool_calls": None}, {"tool_calls": None}], {"role": "assistant", "tool_calls": None}, id="null-for-calls"
+        ),
         pytest.param([{"content": None}], {"role": "assistant", "content": None}, id="null"),
         pytest.param(
             [{"refusal": None, "content": None}, {"refusal": "I "}, {"refusal": "won't"}],
