@@ -443,8 +443,10 @@ class _Conversation(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._tls = transport.get_extra_info("ssl_object") is not None
-        # Nothing waits in user space: what `write` returned from has left the process.
-        transport.set_write_buffer_limits(0)
+        if not self._tls:
+            # Nothing waits in user space: what `write` returned from has left the process.
+            # (With a limit of zero the TLS transport of asyncio pauses writing and never resumes it.)
+            transport.set_write_buffer_limits(0)
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.link = self._provider.connected(self)
         self._task = asyncio.get_running_loop().create_task(self._converse())
