@@ -43,8 +43,8 @@ class Tokens:
         }
 
 
-_EDGES_S = [1e-5 * 1.2**step for step in range(104)]
-"""Upper edges of the latency classes, 20 % apart, from 10 microseconds to about 25 minutes."""
+_EDGES_S = [1e-6 * 1.2**step for step in range(140)]
+"""Upper edges of the latency classes, 20 % apart, from a microsecond to about 28 hours."""
 
 
 @dataclass(slots=True)
@@ -159,7 +159,9 @@ class Ledger:
         if receipt.cut is CutOff.CLIENT_LEFT:
             self._left += 1
         self._latency[receipt.outcome].add(total_s)
-        self._first[receipt.outcome].add(first_s)
+        if receipt.status:
+            # Without a status the client left before there was a first octet to wait for.
+            self._first[receipt.outcome].add(first_s)
         # Who left before the end was not spared the whole answer; nothing is claimed for it.
         if receipt.outcome is Outcome.HIT and receipt.cut is CutOff.DELIVERED:
             self._saved.add(receipt.saved)
