@@ -155,10 +155,13 @@ class _Process:
     """A process of ours, and what it has written so far on standard output and standard error."""
 
     def __init__(self, command: Sequence[str], told: IO[bytes]) -> None:
-        self._name = " ".join(command[:3])
+        self._name = Path(command[0]).name + " " + " ".join(command[1:3])
         self._told = told
         # The standard input is a pipe that ends when we do.
         self.popen = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=told, stderr=told)
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
 
     def told(self) -> bytes:
         """Everything it has written, up to a bound."""
@@ -204,6 +207,11 @@ def _process(command: Sequence[str]) -> Iterator[_Process]:
         process = _Process(command, told)
         try:
             yield process
+        except RuntimeError as error:
+            # What a server says of itself is lost with it.
+            if told := process.told().decode(errors="replace").strip():
+                error.add_note(f"{process} said: {told[-2000:]}")
+            raise
         finally:
             process.stop()
 
