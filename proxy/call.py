@@ -1,6 +1,6 @@
 """A call as it came in, and the reply as it goes out."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from proxy.headers import Fields
@@ -51,3 +51,7 @@ class Reply:
     reason: Reason | None = None
     repeat: Repeat | None = None
     """Set on a hit that any request with the same octets may be given."""
+
+
+Deliver = Callable[[Reply], Awaitable[None]]
+"""Sends a reply to the client, its body as it comes; raises what breaks either side off."""

@@ -42,7 +42,7 @@ class Landing:
     """The whole body; None where it was too large to record or did not arrive whole."""
     bytes_in: int
     marks: tuple[tuple[int, float], ...]
-    """(octets so far, seconds since the first) at the end of each chunk, for replay at the recorded pace."""
+    """(octets so far, a moment in seconds) at the end of each chunk; empty unless the flight was *timed*."""
     error: Exception | None
     head_s: float
     """Seconds from take-off to the head."""
@@ -82,6 +82,7 @@ class Flight:
         max_lead_bytes: int,
         max_lag_bytes: int,
         finish_abandoned: bool,
+        timed: bool = False,
     ) -> None:
         self._ask = ask
         self.request_fields = request_fields
@@ -90,8 +91,10 @@ class Flight:
         self._max_lead = max_lead_bytes
         self._max_lag = max_lag_bytes
         self._finish_abandoned = finish_abandoned
+        self._timed = timed
         self._loop = asyncio.get_running_loop()
-        self._head: asyncio.Future[Head] = self._loop.create_future()
+        self._head: Head | None = None
+        self._await_head: list[asyncio.Future[None]] = []
         self._chunks: list[bytes] = []
         self._trimmed = 0
         self._marks: list[tuple[int, float]] = []
@@ -138,15 +141,11 @@ class Flight:
             async with await self._ask() as answer:
                 head = Head(answer.status, answer.phrase, answer.fields)
                 head_s = time.perf_counter() - start
-                if not self._head.done():
-                    self._head.set_result(head)
-                while chunk := await answer.read():
-                    self._append(chunk)
-                    if self._readers:
-                        if self._lead() > self._max_lead:
-                            await self._fastest_reader()
-                    elif not self._recording:
+                self._arrived(head)
+                while not await answer.flow(self._append):
+                    if not self._readers:
                         raise Abandoned("every reader left, and the answer is too large to keep")
+                    await self._fastest_reader()
         except (UpstreamError, Abandoned) as fault:
             error = fault
         except asyncio.CancelledError:
@@ -170,11 +169,23 @@ class Flight:
             )
         )
 
-    def _append(self, chunk: bytes) -> None:
+    def _arrived(self, head: Head) -> None:
+        self._head = head
+        self._tell_of_head()
+
+    def _tell_of_head(self) -> None:
+        for waiter in self._await_head:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._await_head.clear()
+
+    def _append(self, chunk: bytes) -> bool:
+        """One more piece of the body; False where the fetch should wait for its readers, or has none."""
         self._chunks.append(chunk)
         self._bytes += len(chunk)
         if self._recording:
-            self._marks.append((self._bytes, time.perf_counter()))
+            if self._timed:
+                self._marks.append((self._bytes, time.perf_counter()))
             if self._bytes > self._max_record:
                 self._recording = False
                 self._marks.clear()
@@ -183,6 +194,7 @@ class Flight:
         for reader in self._readers:
             if reader.sink is not None:
                 _push(reader, reader.sink, chunk)
+        return self._lead() <= self._max_lead if self._readers else self._recording
 
     def _lead(self) -> int:
         return self._bytes - max(reader.seen_bytes for reader in self._readers)
@@ -209,12 +221,7 @@ class Flight:
     def _land(self, error: Exception | None) -> None:
         self._over = True
         self._error = error
-        if not self._head.done():
-            if error is None:
-                error = Abandoned("no answer")
-            self._head.set_exception(error)
-            # Nobody may be left to look at it.
-            self._head.exception()
+        self._tell_of_head()
         for reader in self._readers:
             _wake(reader)
 
@@ -249,7 +256,13 @@ class Flight:
 
     async def head(self) -> Head:
         """The head, when it is there. Raises what kept it from coming."""
-        return await asyncio.shield(self._head)
+        if self._head is None and not self._over:
+            waiter = self._loop.create_future()
+            self._await_head.append(waiter)
+            await waiter
+        if self._head is None:
+            raise self._error or Abandoned("no answer")
+        return self._head
 
     async def pour(self, reader: _Reader, sink: Sink) -> None:
         """Send everything from the first octet on; what is already there goes in one piece, the rest as it comes.

@@ -3,18 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy import canonical, codings, fingerprint, headers, labels, policy
-from proxy.call import Call, Repeat, Reply
+from proxy.call import Call, Deliver, Repeat, Reply
 from proxy.canonical import Unfit
 from proxy.codings import Undecodable
 from proxy.config import CacheSettings, Config
 from proxy.errors import Garbled, Unreachable, UpstreamError
 from proxy.fingerprint import Tenants
-from proxy.flights import Abandoned, Airspace, Flight, Lagged, Landing, Seat
+from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
 from proxy.headers import Fields
 from proxy.ledger import Ledger
 from proxy.model import CutOff, Entry, Finding, Form, Json, Key, Outcome, Reason, TenantId, Unkept
@@ -120,43 +119,43 @@ class Pipeline:
         self._key_headers = tuple(sorted(name.lower().encode() for name in config.cache.key_headers))
         self.airspace = Airspace()
 
-    @asynccontextmanager
-    async def forward(self, call: Call) -> AsyncGenerator[Reply]:
+    async def forward(self, call: Call, deliver: Deliver) -> None:
         """A call on a path that is not cached: through to the provider unread, both ways as it comes."""
         try:
-            answer = await self._upstream.ask(call.method, call.target, call.fields, call.body)
-            async with answer:
-                yield Reply(
-                    status=answer.status,
-                    phrase=answer.phrase,
-                    head=headers.lines(headers.end_to_end(answer.fields)),
-                    body=answer,
-                    sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
+            async with await self._upstream.ask(call.method, call.target, call.fields, call.body) as answer:
+                await deliver(
+                    Reply(
+                        status=answer.status,
+                        phrase=answer.phrase,
+                        head=headers.lines(headers.end_to_end(answer.fields)),
+                        body=answer,
+                        sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
+                    )
                 )
         finally:
             self._ledger.forwarded()
 
-    @asynccontextmanager
-    async def serve(self, call: Call, dialect: Dialect) -> AsyncGenerator[Reply]:
-        """A call on a cached path: recognise it, or fetch and record its answer. Leaving accounts for it."""
+    async def serve(self, call: Call, dialect: Dialect, deliver: Deliver) -> None:
+        """A call on a cached path: recognise it, or fetch and record its answer; account for it at the end."""
         # Not the loop's own time: uvloop's goes in steps of a millisecond.
         clock = time.perf_counter
         meter = _Meter(clock())
+
+        async def begin(reply: Reply) -> None:
+            meter.begin(reply, clock())
+            await deliver(reply)
+
         try:
             candidate = await self._consider(call, dialect)
             meter.consider(candidate)
             try:
-                async with self._answer(call, dialect, candidate, meter) as reply:
-                    meter.begin(reply, clock())
-                    yield reply
+                await self._answer(call, dialect, candidate, meter, begin)
             except (UpstreamError, Abandoned) as error:
                 reason = reason_of(error)
                 meter.fail(reason)
                 if meter.status:
                     raise
-                reply = self._refusal(reason, str(error), status=502)
-                meter.begin(reply, clock())
-                yield reply
+                await begin(self._refusal(reason, str(error), status=502))
         except Lagged:
             meter.fail(Reason.LAGGED)
             raise
@@ -240,10 +239,9 @@ class Pipeline:
             key=key,
         )
 
-    @asynccontextmanager
     async def _answer(
-        self, call: Call, dialect: Dialect, candidate: _Candidate, meter: _Meter
-    ) -> AsyncGenerator[Reply]:
+        self, call: Call, dialect: Dialect, candidate: _Candidate, meter: _Meter, deliver: Deliver
+    ) -> None:
         """Look up, join, or fetch."""
         plan, key = candidate.plan, candidate.key
         reason = plan.reason
@@ -252,14 +250,16 @@ class Pipeline:
             if isinstance(found, Found):
                 again = self._replay(found.entry, call, candidate.form, dialect)
                 if isinstance(again, Replayed):
-                    yield self._hit(found, again, candidate, call, meter)
+                    await deliver(self._hit(found, again, candidate, call, meter))
                     return
                 reason = again
             else:
                 reason = found.reason
         if candidate.asked.only_if_cached:
             meter.outcome, meter.reason = Outcome.ERROR, Reason.NOT_CACHED
-            yield self._refusal(Reason.NOT_CACHED, "nothing is kept for this request (only-if-cached)", status=504)
+            await deliver(
+                self._refusal(Reason.NOT_CACHED, "nothing is kept for this request (only-if-cached)", status=504)
+            )
             return
 
         # From here to take-off nothing waits: of many calls that come at once one leads and all others find it.
@@ -271,7 +271,7 @@ class Pipeline:
             try:
                 head = await seat.head()
                 if _fits(head.fields, call.fields, aloft.request_fields):
-                    yield self._passed_on(seat, head.status, head.phrase, head.fields, key, meter)
+                    await deliver(self._passed_on(seat, head, key, meter))
                     return
             finally:
                 seat.leave()
@@ -294,7 +294,7 @@ class Pipeline:
         flight.take_off(self._tasks, landed)
         try:
             head = await seat.head()
-            yield self._passed_on(seat, head.status, head.phrase, head.fields, key, meter)
+            await deliver(self._passed_on(seat, head, key, meter))
         finally:
             seat.leave()
 
@@ -339,17 +339,16 @@ class Pipeline:
             repeat=repeat,
         )
 
-    def _passed_on(
-        self, seat: Seat, status: int, phrase: bytes, fields: Fields, key: Key | None, meter: _Meter
-    ) -> Reply:
+    def _passed_on(self, seat: Seat, head: Head, key: Key | None, meter: _Meter) -> Reply:
+        fields = head.fields
         said = labels.labels(self._label_level, meter.outcome, meter.reason, key=key)
         # A cookie is for the one whose request it answers; a CDN's own x-cache would contradict ours.
         unsaid = {name for name in fields.names if name.startswith(b"x-cache")} if said else set()
         if meter.outcome is Outcome.JOINED:
             unsaid.add(b"set-cookie")
         return Reply(
-            status=status,
-            phrase=phrase,
+            status=head.status,
+            phrase=head.phrase,
             head=headers.lines(headers.end_to_end(fields, without=unsaid)) + said,
             body=seat,
             sized=b"content-length" in fields and b"transfer-encoding" not in fields,
@@ -381,6 +380,7 @@ class Pipeline:
             max_lead_bytes=self._flight_settings.max_lead_bytes,
             max_lag_bytes=self._flight_settings.max_lag_bytes,
             finish_abandoned=self._settings.finish_abandoned,
+            timed=self._replay_settings.pace == "recorded",
         )
 
     async def _land(

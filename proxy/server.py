@@ -11,7 +11,6 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -402,26 +401,28 @@ class Server(web.Server):
         peer = str(connection.peername[0]) if connection.peername else ""
         page = self._pages.get(path) if method in (b"GET", b"HEAD") else None
         if page is not None:
-            return await exchange.send(page(Call(method=method, target=target, fields=fields, body=None, peer=peer)))
+            await exchange.send(page(Call(method=method, target=target, fields=fields, body=None, peer=peer)))
+            return exchange.after
         if _is_websocket(message, fields):
             return await self._tunnel(exchange, target, fields)
         dialect = self._cached(method, path)
         body = await _body(connection, message, payload, fields, whole_up_to=self._max_body if dialect else 0)
         call = Call(method=method, target=target, fields=fields, body=body, dialect=dialect, peer=peer)
-        replies: AbstractAsyncContextManager[Reply]
-        replies = self._pipeline.serve(call, dialect) if dialect else self._pipeline.forward(call)
         try:
-            async with replies as reply:
-                sent = await exchange.send(reply)
-            if reply.repeat is not None and sent is _GOES_ON:
-                self._remember(connection, exchange, fields, reply, reply.repeat)
-            return sent
+            if dialect is None:
+                await self._pipeline.forward(call, exchange.send)
+            else:
+                await self._pipeline.serve(call, dialect, exchange.send)
         except (UpstreamError, Abandoned, Lagged) as error:
             if exchange.begun:
                 log.info("an answer broke off: %s", error)
                 connection.break_off(loudly=exchange.ends_with_connection)
                 return _ENDS
             return exchange.refuse(502, str(error), _code(error))
+        reply = exchange.reply
+        if reply is not None and reply.repeat is not None and exchange.after is _GOES_ON:
+            self._remember(connection, exchange, fields, reply, reply.repeat)
+        return exchange.after
 
     def _remember(
         self, connection: Connection, exchange: "_Exchange", fields: Fields, reply: Reply, repeat: Repeat
@@ -452,7 +453,8 @@ class Server(web.Server):
                     body=answer,
                     sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
                 )
-                return await exchange.send(reply)
+                await exchange.send(reply)
+                return exchange.after
         connection = exchange.connection
         connection.send(opened.head)
         connection.set_parser(tunnel.from_client(connection))  # type: ignore[arg-type]
@@ -463,12 +465,13 @@ class Server(web.Server):
 class _Exchange:
     """One answer being written."""
 
-    __slots__ = ("_keep_alive", "_version10", "begun", "connection", "ends_with_connection", "method")
+    __slots__ = ("_keep_alive", "_version10", "begun", "connection", "ends_with_connection", "method", "reply")
 
     def __init__(self, connection: Connection, message: RawRequestMessage, method: bytes) -> None:
         self.connection = connection
         self.method = method
         self.begun = False
+        self.reply: Reply | None = None
         self.ends_with_connection = False
         self._version10 = message.version < HttpVersion11
         self._keep_alive = not message.should_close
@@ -484,14 +487,15 @@ class _Exchange:
         self.connection.send(headers.head(_status_line(status, labels.PHRASES[status]), fields) + body)
         return _ENDS
 
-    async def send(self, reply: Reply) -> Sent:
+    async def send(self, reply: Reply) -> None:
         """Write *reply* as it comes: a body in one piece in one write."""
         connection, body = self.connection, reply.body
         self.begun = True
+        self.reply = reply
         if isinstance(body, bytes):
             connection.send(self.whole(reply, body))
             await connection.drained()
-            return self._after
+            return
         framing, chunked = self._framing(reply)
         sink = _Sink(connection, _head(reply, framing), chunked=chunked, bodiless=self._bodiless(reply))
         try:
@@ -501,7 +505,6 @@ class _Exchange:
             sink.flush()
             raise
         sink.finish()
-        return self._after
 
     def whole(self, reply: Reply, body: bytes) -> bytes:
         """Head and body in one piece."""
@@ -514,7 +517,8 @@ class _Exchange:
         return b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
 
     @property
-    def _after(self) -> Sent:
+    def after(self) -> Sent:
+        """What aiohttp is told when the answer is written."""
         goes_on = self._keep_alive and not self.ends_with_connection and not self.connection.draining
         return _GOES_ON if goes_on else _ENDS
 
@@ -531,7 +535,7 @@ class _Exchange:
                 framing = b"Content-Length: %d\r\n" % len(reply.body)
             else:
                 self.ends_with_connection = True
-        if self._after is _ENDS:
+        if self.after is _ENDS:
             framing += b"Connection: close\r\n"
         elif self._version10:
             framing += b"Connection: keep-alive\r\n"
@@ -592,6 +596,9 @@ async def _body(
     if not message.chunked and length is not None and int(length) == 0:
         return b"" if whole_up_to else None
     expects = b"100-continue" in fields.tokens(b"expect") and message.version >= HttpVersion11
+    if payload.is_eof() and payload.total_bytes <= (whole_up_to or READ_BYTES):
+        # All of it is here already.
+        return payload.read_nowait()
     if not whole_up_to or (length is not None and int(length) > whole_up_to):
         return _Arriving(connection, payload, chunked=message.chunked, expects=expects, begun=b"")
     if expects:

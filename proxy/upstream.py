@@ -11,7 +11,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
@@ -41,6 +41,9 @@ MAX_HEAD_BYTES = 1024 * 1024
 
 MAX_ANSWER_FIELDS = 2048
 
+WATCH_S = 30.0
+"""How often connections in use are looked at for silence."""
+
 SETTLE_S = 0.02
 """How long a connection that has never been used again must have been idle before it is trusted with a request that may
 not be sent twice: some providers close after each answer without saying so, and the news takes a moment."""
@@ -49,30 +52,92 @@ SAFE_TO_RESEND = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Safe methods (RFC 9110 section 9.2.1): the only ones ever sent again, and only on a connection found dead."""
 
 
+Take = Callable[[bytes], bool]
+"""Takes the next octets of a body; False: no more for now."""
+
+
 class Connection(ResponseHandler):
-    """One connection to the provider: aiohttp's, with its two blind spots closed."""
+    """One connection to the provider: aiohttp's, with its blind spots closed and a short way for bodies."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._head_bytes = 0
+        self._take: Take | None = None
+        self._taken: asyncio.Future[bool] | None = None
+        self._handing = False
+        self.heard_at = loop.time()
+        """When octets last came or went, on the loop's clock."""
         self.proven = False
         """It has been used again after an answer, so the provider does keep connections."""
 
     def expect_head(self) -> None:
         """What comes next is the head of an answer."""
         self._head_bytes = 1
+        self.heard_at = self._loop.time()
+
+    async def hand_on(self, take: Take) -> bool:
+        """Hand the body to *take* as it comes, without waking a task for each piece; False once *take* declines.
+
+        True means that something else is to be looked at: the body is over, or broke off.
+        """
+        self._take = take
+        self._taken = self._loop.create_future()
+        try:
+            return await self._taken
+        finally:
+            self._take = self._taken = None
 
     def data_received(self, data: bytes) -> None:
         """Some octets; a head among them is bounded as a whole, not line by line."""
         super().data_received(data)
-        if self._head_bytes:
+        self.heard_at = self._loop.time()
+        if self._take is not None and not self._handing:
+            # Emptying aiohttp's buffer may resume its parser, which calls this again.
+            self._handing = True
+            try:
+                self._hand_on_now(self._take)
+            finally:
+                self._handing = False
+        elif self._head_bytes:
             self._head_bytes += len(data)
             if self._buffer:
                 self._head_bytes = 0
-            elif self._head_bytes > MAX_HEAD_BYTES and self.transport is not None:
+            elif self._head_bytes > MAX_HEAD_BYTES:
                 self._head_bytes = 0
-                self.set_exception(HttpProcessingError(message="the head of the answer does not end"))
-                self.transport.abort()
+                self.give_up(HttpProcessingError(message="the head of the answer does not end"))
+
+    def _hand_on_now(self, take: Take) -> None:
+        payload, taken = self._payload, self._taken
+        if taken is None or taken.done():
+            return
+        if payload is None:
+            taken.set_result(True)
+            return
+        while payload._buffer:
+            try:
+                more = take(payload._read_nowait(-1))
+            except ConnectionError as error:
+                taken.set_exception(error)
+                return
+            if not more:
+                taken.set_result(False)
+                return
+        if payload.is_eof() or payload.exception() is not None:
+            taken.set_result(True)
+
+    def give_up(self, error: Exception) -> None:
+        """End the exchange with *error*."""
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(error)
+        self.set_exception(error)
+        if self.transport is not None:
+            self.transport.abort()
+
+    @property
+    def waits_for_provider(self) -> bool:
+        """It is for the provider to send something, not for us to take it."""
+        over = self._payload is not None and self._payload.is_eof()
+        return not (over or self._reading_paused or self._buffer_paused or self._exception is not None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """An answer that ends with its connection is whole only if the connection was closed, not if it broke."""
@@ -81,6 +146,8 @@ class Connection(ResponseHandler):
             payload.set_exception(ClientPayloadError(str(exc)))
             self._parser = None
         super().connection_lost(exc)
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(True)
 
 
 class OctetReader(Protocol):
@@ -125,35 +192,36 @@ class Answer:
         connection.set_parser(reader, None)
         return connection
 
-    async def read(self) -> bytes:
-        """The next octets of the body without framing, as soon as there are any; empty at its end.
+    async def flow(self, take: Take) -> bool:
+        """Hand the body to *take*, piece by piece as it comes; True at its end, False where *take* declined more.
+
+        What has come is handed on before a fault is told.
 
         Raises:
             Broke: the connection failed before the end of the body.
         """
         payload = self._payload
-        # An exception overtakes what waits in aiohttp's buffer, but what has come is passed on before the fault.
-        if payload.exception() is None:
-            try:
-                return await payload.readany()
-            except (ClientError, HttpProcessingError, OSError):
-                pass
-        if rest := payload._read_nowait(-1):
-            return rest
-        error = payload.exception()
-        raise Broke(f"the provider's answer broke off: {_told(error) if error else 'it ended early'}") from error
+        while not payload.at_eof():
+            if payload._buffer:
+                if not take(payload._read_nowait(-1)):
+                    return False
+            elif (error := payload.exception()) is not None:
+                raise Broke(f"the provider's answer broke off: {_told(error)}") from error
+            elif not await self._lease.connection.hand_on(take):
+                return False
+        return True
 
     async def pour(self, sink: Sink) -> None:
-        """Send the body as it comes. Raises like ``read``."""
-        while True:
-            if not self._payload.at_eof() and not self._payload._buffer:
-                sink.flush()
-            chunk = await self.read()
-            if not chunk:
-                return
-            self.poured_bytes += len(chunk)
-            if not sink.write(chunk):
-                await sink.drained()
+        """Send the body as it comes. Raises like ``flow``."""
+
+        def take(octets: bytes) -> bool:
+            self.poured_bytes += len(octets)
+            return sink.write(octets)
+
+        if not self._payload.at_eof() and not self._payload._buffer:
+            sink.flush()
+        while not await self.flow(take):
+            await sink.drained()
 
 
 class _Lease:
@@ -163,6 +231,7 @@ class _Lease:
 
     def __init__(self, pool: "Upstream", connection: Connection, *, reused: bool) -> None:
         self._pool = pool
+        pool.watch(connection)
         self.connection = connection
         self.reused = reused
         self.upload: asyncio.Task[None] | None = None
@@ -174,6 +243,7 @@ class _Lease:
         )
         if self.upload is not None and not self.upload.done():
             self.upload.cancel()
+        self._pool.unwatch(self.connection)
         if whole and sent and not self.connection.should_close and self.connection.is_connected():
             self._pool.put_back(self.connection, reused=self.reused)
         else:
@@ -192,6 +262,8 @@ class Upstream:
         self._tls = _tls(settings) if self.origin.secure else None
         self._proxy = urlsplit(settings.proxy_url) if settings.proxy_url else None
         self._idle: deque[tuple[Connection, float]] = deque()
+        self._in_use: set[Connection] = set()
+        self._watching: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Upstream {self.origin.identity.decode()}, {len(self._idle)} idle>"
@@ -245,7 +317,6 @@ class Upstream:
                 read_until_eof=True,
                 auto_decompress=False,
                 read_bufsize=READ_BYTES,
-                read_timeout=self._settings.silence_timeout_s,
                 max_line_size=MAX_HEAD_BYTES,
                 max_field_size=MAX_HEAD_BYTES,
                 max_headers=MAX_ANSWER_FIELDS,
@@ -261,7 +332,6 @@ class Upstream:
                 transport.write(request)
                 lease.upload = asyncio.get_running_loop().create_task(_upload(connection, body), name="upload")
             connection.expect_head()
-            connection.start_timeout()
             message, payload = await _head(connection, lease.upload)
         except BaseException:
             lease.release(whole=False)
@@ -279,6 +349,25 @@ class Upstream:
                 return _Lease(self, connection, reused=True)
             connection.close()
         return _Lease(self, await self.connect(), reused=False)
+
+    def watch(self, connection: Connection) -> None:
+        """*connection* is in use: its provider may not be silent for longer than ``upstream.silence_timeout_s``."""
+        self._in_use.add(connection)
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().call_later(WATCH_S, self._look_after)
+
+    def unwatch(self, connection: Connection) -> None:
+        """*connection* is no longer in use."""
+        self._in_use.discard(connection)
+
+    def _look_after(self) -> None:
+        # One timer for all: a timer for each piece that arrives would cost more than passing it on.
+        loop = asyncio.get_running_loop()
+        silent_since = loop.time() - self._settings.silence_timeout_s
+        for connection in list(self._in_use):
+            if connection.heard_at < silent_since and connection.waits_for_provider:
+                connection.give_up(SocketTimeoutError("the provider was silent for too long"))
+        self._watching = loop.call_later(WATCH_S, self._look_after) if self._in_use else None
 
     def put_back(self, connection: Connection, *, reused: bool) -> None:
         """Keep a connection for the next request; those that have been used again before go first."""
@@ -358,6 +447,8 @@ class Upstream:
 
     async def close(self) -> None:
         """Close the idle connections; those in use close with their exchange."""
+        if self._watching is not None:
+            self._watching.cancel()
         while self._idle:
             self._idle.pop()[0].close()
         await asyncio.sleep(0)
@@ -393,6 +484,7 @@ async def _upload(connection: Connection, body: Upload) -> None:
             if transport is None:
                 return
             transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if body.chunked else chunk)
+            connection.heard_at = asyncio.get_running_loop().time()
             await connection._drain_helper()
         if body.chunked and connection.transport is not None:
             connection.transport.write(b"0\r\n\r\n")

@@ -17,7 +17,7 @@ from proxy.flights import Abandoned, Airspace, Flight, Lagged, Landing
 from proxy.headers import Fields
 from proxy.model import Finding
 from proxy.tasks import Tasks
-from proxy.upstream import Answer
+from proxy.upstream import Answer, Take
 
 P = ParamSpec("P")
 
@@ -98,13 +98,15 @@ class Wire(Answer):
         """The body ends, whole or by *error*."""
         self._coming.put_nowait(error)
 
-    async def read(self) -> bytes:
+    async def flow(self, take: Take) -> bool:
         """The body as the flight sees it."""
-        piece = await self._coming.get()
-        if isinstance(piece, Exception):
-            raise piece
-        self.passed_on += len(piece or b"")
-        return piece or b""
+        while (piece := await self._coming.get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            self.passed_on += len(piece)
+            if not take(piece):
+                return False
+        return True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -192,6 +194,7 @@ class Sky:
             max_lead_bytes=max_lead,
             max_lag_bytes=max_lag,
             finish_abandoned=finish_abandoned,
+            timed=True,
         )
         self._landings: asyncio.Queue[Landing] = asyncio.Queue()
 
