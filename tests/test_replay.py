@@ -289,3 +289,8 @@ def test_the_id_of_a_tool_call_is_left_alone() -> None:
 @given(st.binary(max_size=200))
 def test_a_fresh_id_never_changes_the_length(body: bytes) -> None:
     assert len(with_fresh_id(body + b'"id":"chatcmpl-00000000"' + body)) == 2 * len(body) + 24
+
+
+def test_an_answer_that_says_it_is_not_encoded_still_says_so_in_the_other_form() -> None:
+    recorded = entry(BODY, (b"Content-Encoding", b"identity"), encoding="identity")
+    assert fields_of(again(recorded, form=STREAM)) == {b"content-encoding": b"identity"}
