@@ -209,8 +209,8 @@ def _process(command: Sequence[str]) -> Iterator[_Process]:
             yield process
         except RuntimeError as error:
             # What a server says of itself is lost with it.
-            if told := process.told().decode(errors="replace").strip():
-                error.add_note(f"{process} said: {told[-2000:]}")
+            if said := process.told().decode(errors="replace").strip():
+                error.add_note(f"{process} said: {said[-2000:]}")
             raise
         finally:
             process.stop()

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import subprocess
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,16 +115,11 @@ def versions() -> dict[str, str | None]:
     return {
         "askonce": proxy.__version__,
         "revision": git.stdout.strip() or None,
-        "python": platform.python_version() + ("" if _optimised() else " (built without profile-guided optimisation)"),
+        "python": platform.python_version(),
         "aiohttp": version("aiohttp"),
         "uvloop": version("uvloop"),
         "nginx": processes.nginx_version(),
     }
-
-
-def _optimised() -> bool:
-    # Debian's and the official images are built with it, pyenv's own builds are not: a difference of a fifth.
-    return "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
 
 
 def _row(case: Case, costs: dict[str, Costs]) -> str:
