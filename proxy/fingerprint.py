@@ -107,8 +107,9 @@ def exact(
         return body
     parts = [KEY_SCHEMA, tenant.encode(), namespace, upstream, dialect.name.encode(), target]
     for name in (*ANSWER_RELEVANT, *extra_headers):
-        values = fields.all(name)
-        parts += [name, len(values).to_bytes(4, "big"), *values]
+        if name in fields:
+            values = fields.all(name)
+            parts += [name, b"%d" % len(values), *values]
     parts.append(body)
     return Fingerprint(Key(digest(parts).hex()))
 

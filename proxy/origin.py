@@ -1,10 +1,11 @@
 """Where the provider is: its origin, the path prefix in front of ours, and how a target is joined to it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Scheme, host and port of a server, with the path prefix under which its API lives."""
 
@@ -14,7 +15,7 @@ class Origin:
     prefix: bytes = b""
     """Without a trailing slash; empty for none."""
 
-    @property
+    @cached_property
     def authority(self) -> bytes:
         """What ``Host`` says: the port only where it is not the scheme's own (RFC 9110 section 4.2.3)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -23,7 +24,7 @@ class Origin:
             "idna" if not host.isascii() else "ascii"
         )
 
-    @property
+    @cached_property
     def identity(self) -> bytes:
         """The part of the exact key that says which provider was asked."""
         return (b"https://" if self.secure else b"http://") + self.authority + self.prefix

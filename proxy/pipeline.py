@@ -343,9 +343,9 @@ class Pipeline:
         fields = head.fields
         said = labels.labels(self._label_level, meter.outcome, meter.reason, key=key)
         # A cookie is for the one whose request it answers; a CDN's own x-cache would contradict ours.
-        unsaid = {name for name in fields.names if name.startswith(b"x-cache")} if said else set()
+        unsaid = _CDN if said else frozenset()
         if meter.outcome is Outcome.JOINED:
-            unsaid.add(b"set-cookie")
+            unsaid |= _COOKIES
         return Reply(
             status=head.status,
             phrase=head.phrase,
@@ -465,18 +465,9 @@ class Pipeline:
         return None if await self._exact.keep(entry) else Unkept.CACHE_FAULT
 
 
-_NEVER_KEPT = frozenset(
-    {
-        b"set-cookie",
-        b"set-cookie2",
-        b"age",
-        b"x-cache",
-        b"x-cache-reason",
-        b"x-cache-key",
-        b"x-cache-tier",
-        b"x-cache-hits",
-    }
-)
+_COOKIES = frozenset({b"set-cookie", b"set-cookie2"})
+_CDN = frozenset({b"x-cache", b"x-cache-reason", b"x-cache-key", b"x-cache-tier", b"x-cache-saved-tokens"})
+_NEVER_KEPT = _COOKIES | _CDN | {b"age"}
 """Fields of an answer that belong to its first delivery alone."""
 
 

@@ -44,11 +44,25 @@ class Plan:
         return not self.read and not self.write
 
 
+_SILENT = Control()
+
+_CONTROLS = (
+    b"cache-control",
+    b"pragma",
+    b"x-askonce-cache",
+    b"x-askonce-ttl",
+    b"x-askonce-namespace",
+    b"x-askonce-tag",
+)
+
+
 def control(fields: Fields) -> Control:
     """Read the request's ``Cache-Control`` (RFC 9111 section 5.2.1), ``Pragma`` and ``x-askonce-*``.
 
     What is malformed is ignored: a cache directive must never make a request fail.
     """
+    if not any(name in fields for name in _CONTROLS):
+        return _SILENT
     directives: dict[bytes, bytes] = {}
     for token in fields.tokens(b"cache-control"):
         name, _, value = token.partition(b"=")

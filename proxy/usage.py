@@ -1,6 +1,6 @@
 """What one answer cost in tokens, in one shape for every dialect, and how we came to know it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -121,24 +121,21 @@ def read_usage(usage: Mapping[str, object]) -> Usage | None:
 def _details(usage: Mapping[str, object], *names: str) -> Mapping[str, object]:
     for name in names:
         part = usage.get(name)
-        if isinstance(part, Mapping):
+        if isinstance(part, dict):
             return part
     return {}
 
 
 def _first(fields: Mapping[str, object], *names: str) -> int | None:
-    return next(_whole_numbers(fields, names), None)
-
-
-def _whole_numbers(fields: Mapping[str, object], names: tuple[str, ...]) -> Iterator[int]:
+    """The first whole number under *names*; ``True`` is none."""
     for name in names:
-        match fields.get(name):
-            case bool():
-                continue
-            case int() as count if 0 <= count <= MAX_TOKENS:
-                yield count
-            # Some gateways keep their counters as doubles; NaN and infinities fail the comparison.
-            case float() as count if 0 <= count <= MAX_TOKENS and count.is_integer():
-                yield int(count)
-            case _:
-                continue
+        value = fields.get(name)
+        if value is None:
+            continue
+        if type(value) is int:
+            if 0 <= value <= MAX_TOKENS:
+                return value
+        # Some gateways keep their counters as doubles; NaN and infinities fail the comparison.
+        elif type(value) is float and 0 <= value <= MAX_TOKENS and value.is_integer():
+            return int(value)
+    return None
