@@ -66,6 +66,13 @@ class Generate:
     times: int
 
 
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """A step of a script that sends its octets and the end of the connection in one packet."""
+
+    octets: bytes
+
+
 class Gate:
     """A step of a script that waits until the test calls `open`."""
 
@@ -91,7 +98,7 @@ class Gate:
         await event.wait()
 
 
-Step: TypeAlias = bytes | Pause | Gate | Generate | End
+Step: TypeAlias = bytes | Pause | Gate | Generate | LastWords | End
 Play: TypeAlias = "Callable[[Exchange], Awaitable[None]]"
 
 
@@ -120,6 +127,8 @@ def steps(*given: Step, wait_for_body: bool = True, keep_body: bool = True) -> S
                 case Generate(piece, times):
                     for number in range(times):
                         await exchange.send(piece(number))
+                case LastWords(octets):
+                    exchange.close_with(octets)
                 case End.CLOSE:
                     exchange.close()
                 case End.RESET:
@@ -245,6 +254,11 @@ class Exchange:
         self.ended = True
         self._conversation.close()
 
+    def close_with(self, octets: bytes) -> None:
+        """Send *octets* and the end of the connection in one packet."""
+        self.ended = True
+        self._conversation.close_with(octets)
+
     def reset(self) -> None:
         """End the connection by RST."""
         self.ended = True
@@ -357,13 +371,15 @@ class ScriptedProvider:
         assert arrived, f"{count} requests with {text!r} expected within {timeout_s} s, {len(found)} arrived"
         return found
 
-    def drop_idle_links(self) -> None:
-        """Close every connection that is open, as a provider does with idle ones."""
-        asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(10)
+    def drop_idle_links(self, timeout_s: float = 3.0) -> bool:
+        """Close every connection, as a provider does with idle ones; whether the peers noticed and closed, too."""
 
-    async def _drop(self) -> None:
-        for conversation in tuple(self._conversations):
-            conversation.close()
+        async def drop() -> None:
+            for conversation in tuple(self._conversations):
+                conversation.finish_sending()
+
+        asyncio.run_coroutine_threadsafe(drop(), self._loop).result(10)
+        return self.wait_until(lambda: self.open_links() == 0, timeout_s)
 
     async def _listen(self, port: int) -> None:
         if self._tls is not None:
@@ -496,6 +512,17 @@ class _Conversation(asyncio.Protocol):
         """End in order."""
         self._note_end(Ending.OURS)
         self._transport.close()
+
+    def close_with(self, data: bytes) -> None:
+        """Send *data* and end in order; nobody can act between the two."""
+        self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        self._transport.write(data)
+        self.close()
+
+    def finish_sending(self) -> None:
+        """Send no more; the peer's answer to that is still heard."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
 
     def reset(self) -> None:
         """End by RST."""

@@ -207,7 +207,7 @@ def test_m07_a_stale_connection_to_the_provider_costs_nobody_anything(start_prox
             connection.send(octets)
             assert connection.read_answer().status == 200
         assert len(ways.received()) == turn
-        ways.provider.drop_idle_links()
+        assert ways.provider.drop_idle_links(), "the proxy keeps connections that the provider has closed"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

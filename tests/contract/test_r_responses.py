@@ -13,7 +13,7 @@ from tests import answers
 from tests.answers import JSON, Fields
 from tests.comparison import Ways, answer_fields, assert_alike
 from tests.raw_client import Ending, Framing
-from tests.scripted_provider import End, Generate, Pause, Step, steps
+from tests.scripted_provider import End, Generate, LastWords, Pause, steps
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
@@ -443,10 +443,11 @@ def test_r21_ranges_pass_unchanged(ways: Ways, framing: str) -> None:
     ways.alike(asked, refused)
 
 
-CLOSINGS: dict[str, tuple[Fields, tuple[Step, ...]]] = {
-    "announced": ((("Connection", "close"),), (End.CLOSE,)),
-    "silent": ((), (End.CLOSE,)),
-    "announced-and-left-open": ((("Connection", "close"),), ()),
+CLOSINGS: dict[str, tuple[Fields, type[LastWords] | type[bytes]]] = {
+    "announced": ((("Connection", "close"),), LastWords),
+    # Were there time between the answer and its end, a POST might fall into it, and may not be sent again.
+    "silent": ((), LastWords),
+    "announced-and-left-open": ((("Connection", "close"),), bytes),
 }
 
 
@@ -456,11 +457,11 @@ CLOSINGS: dict[str, tuple[Fields, tuple[Step, ...]]] = {
 def test_r22_a_provider_that_closes_after_each_answer_does_not_surface(
     ways: Ways, method: str, path: str, name: str
 ) -> None:
-    extra, ending = CLOSINGS[name]
+    extra, step = CLOSINGS[name]
     with ways.connect() as connection:
         for turn in range(20):
             body = b'{"turn":%d}' % turn
-            ways.plays(steps(answers.whole(body, (*JSON, *extra)), *ending))
+            ways.plays(steps(step(answers.whole(body, (*JSON, *extra)))))
             octets = ways.chat(turn=turn) if method == "POST" else ways.request(method, path, (("x-turn", str(turn)),))
             connection.send(octets)
             answer = connection.read_answer(method)
