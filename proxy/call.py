@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from proxy.headers import Fields
-from proxy.model import Entry, Outcome, Reason
+from proxy.model import Entry, Form, Json, Key, Outcome, Reason, TenantId
+from proxy.policy import Control, Plan
 from proxy.ports import Body, Dialect, Upload
 from proxy.receipts import Receipt
 
@@ -23,6 +24,19 @@ class Call:
     """None: not a cached path."""
     peer: str = ""
     """The address that the connection comes from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A call of which the cache knows enough to decide."""
+
+    request: Json
+    asked: Control
+    plan: Plan
+    form: Form
+    tenant: TenantId
+    identity: Key | None
+    """The exact key; None where the call cannot be told from others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,3 +36,8 @@ class Broke(UpstreamError):
 
 class Garbled(UpstreamError):
     """What came from the provider is not HTTP."""
+
+
+def told(error: BaseException) -> str:
+    """What *error* says; its name where it says nothing."""
+    return str(error) or type(error).__name__

@@ -10,8 +10,8 @@ from proxy.errors import UpstreamError
 from proxy.headers import Fields
 from proxy.model import Finding
 from proxy.ports import Sink
+from proxy.provider import Answer
 from proxy.tasks import Tasks
-from proxy.upstream import Answer
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,12 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that end at the proxy (RFC 9110 section 7.6.1), in lower case."""
 
+COOKIES = frozenset({b"set-cookie", b"set-cookie2"})
+"""For the one client whose request is answered."""
+
+CDN_LABELS = frozenset({b"x-cache", b"x-cache-reason", b"x-cache-key", b"x-cache-tier", b"x-cache-saved-tokens"})
+"""What a cache in front of the provider may say of itself under the names that we say it under."""
+
 OURS = b"x-askonce-"
 """Request fields with this prefix are for the proxy and are not forwarded."""
 
@@ -125,9 +131,17 @@ def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     return written + b"\r\n\r\n"
 
 
+def status_line(status: int, phrase: bytes) -> bytes:
+    """The first line of an answer."""
+    return b"HTTP/1.1 %d %b" % (status, phrase)
+
+
 def lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """*fields* as the block of lines that stands in a head: CRLF after each, no blank line."""
-    return b"".join([b"%b: %b\r\n" % pair for pair in fields])
+    # In one go: joining many pieces takes scratch memory whose holes stay between the heads that are kept, a third more
+    # memory for each entry.
+    flat = [octets for pair in fields for octets in pair]
+    return b"%b: %b\r\n" * (len(flat) // 2) % tuple(flat)
 
 
 def parse_lines(block: bytes) -> RawFields:

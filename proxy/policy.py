@@ -11,6 +11,8 @@ from proxy.ports import Dialect
 
 _DELTA_SECONDS = re.compile(rb"[0-9]{1,10}")
 _PARTIAL = (b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
+UNFIT_FIELDS = (b"content-encoding", *_PARTIAL)
+"""Fields that may keep a request out, whatever its body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,7 @@ class Plan:
 
 _SILENT = Control()
 
-_CONTROLS = (
+CONTROLS = (
     b"cache-control",
     b"pragma",
     b"x-askonce-cache",
@@ -54,6 +56,7 @@ _CONTROLS = (
     b"x-askonce-namespace",
     b"x-askonce-tag",
 )
+"""Where a request says what it wants of the cache."""
 
 
 def control(fields: Fields) -> Control:
@@ -61,7 +64,7 @@ def control(fields: Fields) -> Control:
 
     What is malformed is ignored: a cache directive must never make a request fail.
     """
-    if not any(name in fields for name in _CONTROLS):
+    if not any(name in fields for name in CONTROLS):
         return _SILENT
     directives: dict[bytes, bytes] = {}
     for token in fields.tokens(b"cache-control"):

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from proxy import headers
 from proxy.headers import Fields
-from proxy.upstream import Answer, Connection, Upstream
+from proxy.provider import Answer, Connection
+from proxy.upstream import Upstream
 
 UPGRADE = (b"connection", b"upgrade")
 """Hop-by-hop fields that the handshake is made of, and that are therefore forwarded with it."""

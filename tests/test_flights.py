@@ -17,7 +17,7 @@ from proxy.flights import Abandoned, Airspace, Flight, Lagged, Landing
 from proxy.headers import Fields
 from proxy.model import Finding
 from proxy.tasks import Tasks
-from proxy.upstream import Answer, Take
+from proxy.provider import Answer, Take
 
 P = ParamSpec("P")
 

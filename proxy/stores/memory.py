@@ -6,11 +6,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import getsizeof
 
 from proxy.model import Entry, Key
 
-ENTRY_OVERHEAD_BYTES = 1100
-"""What an entry costs beside its head and body: objects, table slot, heap items (measured: bench/memory.py)."""
+ENTRY_OVERHEAD_BYTES = 1400
+"""What an entry costs beside its octets and texts: objects, table slot, heap items, a share of items about entries gone
+before. Measured by tests/test_memory_store.py."""
+
+MARK_BYTES = 136
+"""What one mark costs: a pair of two numbers."""
 
 OUTPUT_WORTH = 4
 """An output token costs about four input tokens at most providers; without prices that ratio stands in."""
@@ -105,7 +110,6 @@ class MemoryStore:
         heapq.heappush(self._by_worth, (self._priority(kept), serial, entry.key))
         if entry.expires < math.inf:
             heapq.heappush(self._by_expiry, (entry.expires, serial, entry.key))
-        self._sweep()
         return True
 
     async def drop(self, key: Key) -> bool:
@@ -159,10 +163,11 @@ class MemoryStore:
 
     def _remove(self, key: Key) -> None:
         self._bytes -= self._kept.pop(key).size
+        self._sweep()
 
     def _sweep(self) -> None:
-        """Rebuild a heap that is mostly about entries long gone, so that overhead stays in proportion."""
-        bound = 2 * len(self._kept) + 64
+        """Rebuild a heap with many items about entries long gone, so that overhead stays in proportion."""
+        bound = len(self._kept) + len(self._kept) // 4 + 64
         if len(self._by_worth) > bound:
             self._by_worth = [(self._priority(kept), kept.serial, key) for key, kept in self._kept.items()]
             heapq.heapify(self._by_worth)
@@ -176,7 +181,9 @@ class MemoryStore:
 
 def size_of(entry: Entry) -> int:
     """What *entry* takes of the budget, in octets."""
-    return len(entry.body) + len(entry.head) + 120 * len(entry.marks) + ENTRY_OVERHEAD_BYTES
+    # A client or a provider chooses how long the texts are, too.
+    texts = getsizeof(entry.model) + getsizeof(entry.form.other_options) + len(entry.encoding) + len(entry.phrase)
+    return len(entry.body) + len(entry.head) + texts + MARK_BYTES * len(entry.marks) + ENTRY_OVERHEAD_BYTES
 
 
 def worth(entry: Entry) -> float:

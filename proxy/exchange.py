@@ -1,0 +1,133 @@
+"""An answer being written to a client: framed for it, the head and the first of the body in one write."""
+
+from aiohttp.http import HttpVersion11, RawRequestMessage
+
+from proxy import headers, labels
+from proxy.call import Reply
+from proxy.connection import ENDS, GOES_ON, Connection, Sent
+from proxy.errors import UpstreamError
+from proxy.flights import Abandoned, Lagged
+
+
+class Exchange:
+    """One answer being written."""
+
+    __slots__ = ("_keep_alive", "_version10", "begun", "connection", "ends_with_connection", "method", "reply")
+
+    def __init__(self, connection: Connection, message: RawRequestMessage, method: bytes) -> None:
+        self.connection = connection
+        self.method = method
+        self.begun = False
+        self.reply: Reply | None = None
+        self.ends_with_connection = False
+        self._version10 = message.version < HttpVersion11
+        self._keep_alive = not message.should_close
+
+    def refuse(self, status: int, message: str, code: str) -> Sent:
+        """An error of the proxy's own, outside the pass."""
+        body = labels.error_body(message, code)
+        fields = [
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Connection", b"close"),
+        ]
+        self.connection.send(headers.head(headers.status_line(status, labels.PHRASES[status]), fields) + body)
+        return ENDS
+
+    async def send(self, reply: Reply) -> None:
+        """Write *reply* as it comes: a body in one piece in one write."""
+        connection, body = self.connection, reply.body
+        self.begun = True
+        self.reply = reply
+        if isinstance(body, bytes):
+            connection.send(self.whole(reply, body))
+            await connection.drained()
+            return
+        framing, chunked = self._framing(reply)
+        sink = _Sink(connection, _head(reply, framing), chunked=chunked, bodiless=self._bodiless(reply))
+        try:
+            await body.pour(sink)
+        except (UpstreamError, Abandoned, Lagged):
+            # What has come belongs to the client, if it is only the head.
+            sink.flush()
+            raise
+        sink.finish()
+
+    def whole(self, reply: Reply, body: bytes) -> bytes:
+        """Head and body in one piece."""
+        framing, chunked = self._framing(reply)
+        head = _head(reply, framing)
+        if self._bodiless(reply):
+            return head
+        if not chunked:
+            return head + body
+        return b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
+
+    @property
+    def after(self) -> Sent:
+        """What aiohttp is told when the answer is written."""
+        goes_on = self._keep_alive and not self.ends_with_connection and not self.connection.draining
+        return GOES_ON if goes_on else ENDS
+
+    def _bodiless(self, reply: Reply) -> bool:
+        return self.method == b"HEAD" or reply.status in (204, 304) or reply.status < 200
+
+    def _framing(self, reply: Reply) -> tuple[bytes, bool]:
+        """The field lines that say how *reply* is framed for this client, and whether in chunks."""
+        framing, chunked = b"", False
+        if not (self._bodiless(reply) or reply.sized):
+            if not self._version10:
+                framing, chunked = b"Transfer-Encoding: chunked\r\n", True
+            elif isinstance(reply.body, bytes):
+                framing = b"Content-Length: %d\r\n" % len(reply.body)
+            else:
+                self.ends_with_connection = True
+        if self.after is ENDS:
+            framing += b"Connection: close\r\n"
+        elif self._version10:
+            framing += b"Connection: keep-alive\r\n"
+        return framing, chunked
+
+
+class _Sink:
+    """Frames a body for the client; the head goes out with the first piece of it."""
+
+    __slots__ = ("_bodiless", "_chunked", "_connection", "_head")
+
+    def __init__(self, connection: Connection, head: bytes, *, chunked: bool, bodiless: bool) -> None:
+        self._connection = connection
+        self._head = head
+        self._chunked = chunked
+        self._bodiless = bodiless
+
+    def write(self, octets: bytes) -> bool:
+        # Where nothing may follow the head, the provider's side is still read to its end, to be used again.
+        if self._bodiless:
+            self.flush()
+            return True
+        if self._chunked:
+            octets = b"%b%x\r\n%b\r\n" % (self._head, len(octets), octets)
+        elif self._head:
+            octets = self._head + octets
+        self._head = b""
+        self._connection.send(octets)
+        return not self._connection.writing_paused
+
+    def flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._connection.send(head)
+
+    async def drained(self) -> None:
+        await self._connection.drained()
+
+    def finish(self) -> None:
+        """The body is over."""
+        if self._chunked:
+            self._connection.send(self._head + b"0\r\n\r\n")
+        else:
+            self.flush()
+
+
+def _head(reply: Reply, framing: bytes) -> bytes:
+    return b"%b\r\n%b%b\r\n" % (headers.status_line(reply.status, reply.phrase), reply.head, framing)

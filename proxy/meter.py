@@ -1,0 +1,62 @@
+"""What one call comes to, from its plan to its receipt."""
+
+from dataclasses import dataclass
+
+from proxy import policy
+from proxy.call import Call, Candidate, Reply
+from proxy.flights import Flight
+from proxy.model import CutOff, Entry, Outcome, Reason
+from proxy.ports import Body
+from proxy.receipts import Receipt
+
+
+@dataclass(slots=True)
+class Meter:
+    """What one call has come to so far; the receipt is made from it at the end."""
+
+    started: float
+    outcome: Outcome = Outcome.ERROR
+    reason: Reason = Reason.INTERNAL
+    status: int = 0
+    body: bytes | Body = b""
+    first_s: float = 0.0
+    cut: CutOff = CutOff.DELIVERED
+    tier: str = ""
+    saved: Entry | None = None
+    flight: Flight | None = None
+    model: str = ""
+
+    def consider(self, candidate: Candidate) -> None:
+        """Until more is known the call has the outcome that its plan foresees."""
+        self.model = policy.model_of(candidate.request)
+        self.outcome = Outcome.BYPASS if candidate.plan.bypass else Outcome.MISS
+        self.reason = candidate.plan.reason
+
+    def begin(self, reply: Reply, now: float) -> None:
+        """The reply begins."""
+        self.status = reply.status
+        self.body = reply.body
+        self.first_s = now - self.started
+
+    def fail(self, reason: Reason) -> None:
+        """The call ends in an error: of the proxy's own, or by breaking off."""
+        self.outcome, self.reason = Outcome.ERROR, reason
+        self.cut = CutOff.BROKE_OFF if self.status else CutOff.DELIVERED
+
+    def receipt(self, call: Call, *, total_s: float, cut: CutOff) -> Receipt:
+        """What the ledger is told of *call*."""
+        entry = self.saved
+        return Receipt(
+            outcome=self.outcome,
+            reason=self.reason,
+            model=self.model,
+            status=self.status or (entry.status if entry is not None else 0),
+            bytes_in=len(call.body) if isinstance(call.body, bytes) else 0,
+            bytes_out=len(self.body) if isinstance(self.body, bytes) else self.body.poured_bytes,
+            first_s=self.first_s,
+            total_s=total_s,
+            cut=cut,
+            tier=self.tier,
+            saved=entry.usage if entry is not None else None,
+            saved_s=entry.fetch_s if entry is not None else 0.0,
+        )

@@ -1,0 +1,128 @@
+"""Reads what a call is: its JSON by value, its tenant, its exact key, and what the cache may do for it."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from proxy import canonical, fingerprint, policy
+from proxy.call import Call, Candidate
+from proxy.canonical import Unfit
+from proxy.config import CacheSettings
+from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIALS, Tenants
+from proxy.model import Form, Json, Reason
+from proxy.policy import CONTROLS, UNFIT_FIELDS, Plan
+from proxy.ports import Dialect
+
+OFF_LOOP_BYTES = 128 * 1024
+"""A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
+
+MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
+"""How much of the requests that were hits is remembered, with what was read in them."""
+
+REMEMBERED_OVERHEAD_BYTES = 4096
+
+NO_FORM = Form()
+
+_Read = tuple[object, ...]
+
+
+class Reception:
+    """Where calls on cached paths come in."""
+
+    def __init__(
+        self, settings: CacheSettings, *, upstream: bytes, secret: bytes, trusted: Callable[[str], bool]
+    ) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        share = "credential" if settings.share == "auto" else settings.share
+        self._tenants = Tenants(share=share, secret=secret)
+        self._trusted = trusted
+        self._key_headers = tuple(sorted(name.lower().encode() for name in settings.key_headers))
+        by_share = (share.removeprefix("header:").lower().encode(),) if share.startswith("header:") else ()
+        self.peer_matters = bool(by_share)
+        """The same octets from another peer may belong to another tenant."""
+        self._looked_at = frozenset(
+            (*ANSWER_RELEVANT, *CREDENTIALS, *CONTROLS, *UNFIT_FIELDS, *self._key_headers, *by_share)
+        )
+        self._remembered: OrderedDict[_Read, Candidate] = OrderedDict()
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Reception, {len(self._remembered)} requests remembered>"
+
+    async def consider(self, call: Call, dialect: Dialect) -> Candidate:
+        """What *call* is. A request that was a hit before is known by its body and the fields that are looked at."""
+        read = self._read(call, dialect)
+        known = self._remembered.get(read)
+        if known is not None:
+            self._remembered.move_to_end(read)
+            return known
+        return await self._consider(call, dialect)
+
+    def remember(self, call: Call, dialect: Dialect, candidate: Candidate) -> None:
+        """*call* was a hit, so its like will come again."""
+        read = self._read(call, dialect)
+        if read in self._remembered or not isinstance(call.body, bytes):
+            return
+        size = len(call.body) + REMEMBERED_OVERHEAD_BYTES
+        if size > MAX_REMEMBERED_BYTES // 16:
+            return
+        self._remembered[read] = candidate
+        self._bytes += size
+        while self._bytes > MAX_REMEMBERED_BYTES:
+            forgotten, _ = self._remembered.popitem(last=False)
+            body = forgotten[-1]
+            self._bytes -= REMEMBERED_OVERHEAD_BYTES + (len(body) if isinstance(body, bytes) else 0)
+
+    def _read(self, call: Call, dialect: Dialect) -> _Read:
+        """Everything that ``_consider`` looks at."""
+        looked_at = self._looked_at
+        fields = call.fields
+        seen = tuple([pair for name, pair in zip(fields.names, fields.raw, strict=True) if name in looked_at])
+        return dialect.name, call.target, seen, self.peer_matters and self._trusted(call.peer), call.body
+
+    async def _consider(self, call: Call, dialect: Dialect) -> Candidate:
+        asked = policy.control(call.fields)
+        owner = self._tenants.of(call.fields, peer_trusted=self.peer_matters and self._trusted(call.peer))
+
+        def out(reason: Reason, request: Json | None = None) -> Candidate:
+            plan = Plan(read=False, write=False, join=False, reason=reason)
+            form = dialect.form(request) if request is not None else NO_FORM
+            return Candidate(request=request or {}, asked=asked, plan=plan, form=form, tenant=owner, identity=None)
+
+        if not isinstance(call.body, bytes):
+            return out(Reason.BODY_TOO_LARGE if call.body is not None else Reason.INVALID_JSON)
+        unfit = policy.unfit_headers(call.fields)
+        if unfit is Reason.ENCODED_BODY:
+            return out(unfit)
+        request = await _json(call.body)
+        if isinstance(request, Unfit):
+            return out(request.reason)
+        if unfit is not None:
+            return out(unfit, request)
+        identity = fingerprint.exact(
+            tenant=owner,
+            namespace=asked.namespace,
+            upstream=self._upstream,
+            dialect=dialect,
+            target=call.target,
+            fields=call.fields,
+            extra_headers=self._key_headers,
+            request=request,
+        )
+        if isinstance(identity, Unfit):
+            return out(identity.reason, request)
+        return Candidate(
+            request=request,
+            asked=asked,
+            plan=policy.plan(request, asked, dialect, self._settings),
+            form=dialect.form(request),
+            tenant=owner,
+            identity=identity.exact,
+        )
+
+
+async def _json(body: bytes) -> Json | Unfit:
+    if len(body) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(canonical.read, body)
+    return canonical.read(body)
