@@ -1,0 +1,224 @@
+"""What every store promises, written once: a new kind of store joins by a line in STORES."""
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Callable
+
+import pytest
+
+from proxy.model import Entry, Form, Key, TenantId
+from proxy.ports import Store
+from proxy.stores.memory import MemoryStore
+from proxy.usage import Usage
+
+Now = Callable[[], float]
+
+ROOM = 1 << 20
+"""The budget of every store under test."""
+
+STORES: dict[str, Callable[[Now], Store]] = {
+    "memory-gdsf": lambda now: MemoryStore(max_bytes=ROOM, eviction="gdsf", now=now),
+    "memory-lru": lambda now: MemoryStore(max_bytes=ROOM, eviction="lru", now=now),
+}
+
+every_store = pytest.mark.parametrize("make", STORES.values(), ids=STORES.keys())
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def entry(key: str = "a", body: bytes = b"body", *, expires: float = math.inf) -> Entry:
+    """An answer worth keeping, no member of which has its default."""
+    return Entry(
+        key=Key(key),
+        dialect="chat",
+        status=200,
+        phrase=b"Fine",
+        head=b"A: 1\r\nB: \xff\r\n",
+        body=body,
+        encoding="gzip",
+        chunked=True,
+        form=Form(stream=True, include_usage=True, obfuscation=False, other_options='{"x":1}'),
+        model="m",
+        usage=Usage(input_tokens=10, output_tokens=20, cached_tokens=3),
+        created=999.5,
+        expires=expires,
+        fetch_s=1.25,
+        marks=((2, 0.0), (4, 0.5)),
+        tenant=TenantId("t"),
+    )
+
+
+def test_the_sample_says_something_in_every_member() -> None:
+    silent = [
+        each.name
+        for each in dataclasses.fields(Entry)
+        if each.name != "expires" and getattr(entry(), each.name) == each.default
+    ]
+    assert silent == []
+
+
+@every_store
+def test_what_was_put_is_got_as_it_was(make: Callable[[Now], Store]) -> None:
+    async def scene() -> Entry | None:
+        store = make(Clock())
+        assert await store.put(entry(expires=2000.0))
+        return await store.get(Key("a"))
+
+    assert asyncio.run(scene()) == entry(expires=2000.0)
+
+
+@every_store
+def test_what_was_never_put_is_not_there(make: Callable[[Now], Store]) -> None:
+    async def scene() -> Entry | None:
+        store = make(Clock())
+        await store.put(entry("a"))
+        return await store.get(Key("b"))
+
+    assert asyncio.run(scene()) is None
+
+
+@every_store
+def test_every_key_has_its_own_entry(make: Callable[[Now], Store]) -> None:
+    async def scene() -> list[Entry | None]:
+        store = make(Clock())
+        for key in "abc":
+            await store.put(entry(key, key.encode()))
+        return [await store.get(Key(key)) for key in "abc"]
+
+    assert asyncio.run(scene()) == [entry(key, key.encode()) for key in "abc"]
+
+
+@every_store
+def test_the_last_entry_put_under_a_key_counts(make: Callable[[Now], Store]) -> None:
+    async def scene() -> Entry | None:
+        store = make(Clock())
+        await store.put(entry(body=b"old"))
+        await store.put(entry(body=b"new"))
+        return await store.get(Key("a"))
+
+    assert asyncio.run(scene()) == entry(body=b"new")
+
+
+@every_store
+def test_an_entry_is_there_until_it_expires_and_not_then(make: Callable[[Now], Store]) -> None:
+    async def scene() -> list[bool]:
+        clock = Clock()
+        store = make(clock)
+        await store.put(entry(expires=1010.0))
+        seen = []
+        for clock.time in (1000.0, 1009.9, 1010.0, 1011.0):
+            seen.append(await store.get(Key("a")) is not None)
+        return seen
+
+    assert asyncio.run(scene()) == [True, True, False, False]
+
+
+@every_store
+def test_an_entry_that_has_expired_is_not_kept(make: Callable[[Now], Store]) -> None:
+    async def scene() -> tuple[bool, Entry | None]:
+        store = make(Clock())
+        return await store.put(entry(expires=1000.0)), await store.get(Key("a"))
+
+    assert asyncio.run(scene()) == (False, None)
+
+
+@every_store
+def test_an_entry_without_an_end_does_not_expire(make: Callable[[Now], Store]) -> None:
+    async def scene() -> Entry | None:
+        clock = Clock()
+        store = make(clock)
+        await store.put(entry())
+        clock.time = 1e12
+        return await store.get(Key("a"))
+
+    assert asyncio.run(scene()) is not None
+
+
+@every_store
+def test_an_entry_larger_than_the_budget_is_not_kept_and_harms_nobody(make: Callable[[Now], Store]) -> None:
+    async def scene() -> tuple[bool, Entry | None, Entry | None]:
+        store = make(Clock())
+        await store.put(entry("small"))
+        kept = await store.put(entry("large", bytes(ROOM)))
+        return kept, await store.get(Key("large")), await store.get(Key("small"))
+
+    assert asyncio.run(scene()) == (False, None, entry("small"))
+
+
+@every_store
+def test_what_was_dropped_is_gone_and_the_rest_is_not(make: Callable[[Now], Store]) -> None:
+    async def scene() -> tuple[bool, Entry | None, Entry | None]:
+        store = make(Clock())
+        await store.put(entry("a"))
+        await store.put(entry("b"))
+        return await store.drop(Key("a")), await store.get(Key("a")), await store.get(Key("b"))
+
+    assert asyncio.run(scene()) == (True, None, entry("b"))
+
+
+@every_store
+def test_dropping_what_is_not_there_says_so(make: Callable[[Now], Store]) -> None:
+    async def scene() -> tuple[bool, bool]:
+        store = make(Clock())
+        never = await store.drop(Key("a"))
+        await store.put(entry("a"))
+        await store.drop(Key("a"))
+        return never, await store.drop(Key("a"))
+
+    assert asyncio.run(scene()) == (False, False)
+
+
+@every_store
+def test_clearing_forgets_everything_and_says_how_much(make: Callable[[Now], Store]) -> None:
+    async def scene() -> tuple[int, list[Entry | None], int]:
+        store = make(Clock())
+        for key in "abc":
+            await store.put(entry(key))
+        cleared = await store.clear()
+        return cleared, [await store.get(Key(key)) for key in "abc"], await store.clear()
+
+    assert asyncio.run(scene()) == (3, [None, None, None], 0)
+
+
+@every_store
+def test_a_cleared_store_keeps_again(make: Callable[[Now], Store]) -> None:
+    async def scene() -> Entry | None:
+        store = make(Clock())
+        await store.put(entry(body=b"old"))
+        await store.clear()
+        await store.put(entry(body=b"new"))
+        return await store.get(Key("a"))
+
+    assert asyncio.run(scene()) == entry(body=b"new")
+
+
+@every_store
+def test_a_full_store_goes_on_keeping(make: Callable[[Now], Store]) -> None:
+    async def scene() -> list[bool]:
+        store = make(Clock())
+        kept = []
+        for number in range(40):
+            key = f"k{number}"
+            kept.append(await store.put(entry(key, bytes(ROOM // 10))) and await store.get(Key(key)) is not None)
+        return kept
+
+    assert asyncio.run(scene()) == [True] * 40
+
+
+@every_store
+def test_a_store_can_be_closed(make: Callable[[Now], Store]) -> None:
+    async def scene() -> None:
+        store = make(Clock())
+        await store.put(entry())
+        await store.close()
+
+    asyncio.run(scene())
