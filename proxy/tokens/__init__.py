@@ -1,0 +1,1 @@
+"""How many tokens a text, a request or an answer has, known without the network."""
