@@ -495,6 +495,7 @@ def test_a_chat_request_that_does_more_than_ask_is_refused(request_body: dict[st
     [
         ({"input": "hello"}, None),
         ({"input": "hello", "store": True, "background": False, "previous_response_id": None}, None),
+        ({"input": [{"id": "msg_0", "role": "assistant", "content": "a"}]}, None),
         ({"input": [{"role": "user", "content": "a"}, {"type": "function_call_output", "output": "b"}]}, None),
         ({"previous_response_id": "resp_0"}, Reason.STATEFUL),
         ({"conversation": "conv_0"}, Reason.STATEFUL),

@@ -181,6 +181,11 @@ def test_a_stream_without_its_end_is_not_kept() -> None:
     assert CHAT.render(body, STREAM_WITH_USAGE, STREAM) is None
 
 
+@pytest.mark.parametrize("choices", ["x", {}, [7]])
+def test_choices_that_are_none_make_a_stream_unreadable(choices: Any) -> None:
+    assert CHAT.examine(stream(chat_chunk(choices=choices)), STREAM).unkept is Unkept.UNREADABLE
+
+
 def test_an_end_without_a_choice_is_not_kept() -> None:
     assert CHAT.examine(stream(chat_chunk(usage=USAGE)), STREAM).unkept is Unkept.INCOMPLETE
 
@@ -386,8 +391,12 @@ def test_log_probabilities_are_joined() -> None:
 def test_members_beside_a_delta_are_carried_over() -> None:
     told = choice_of(
         {"delta": {"content": "a"}, "native_finish_reason": None, "token_ids": [1], "content_filter_results": {}},
-        {"delta": {"content": "b"}, "token_ids": [2], "content_filter_results": {"hate": {"filtered": False}}},
-        {"content_filter_results": {"hate": {"filtered": False}, "violence": {"filtered": False}}},
+        {
+            "delta": {"content": "b"},
+            "token_ids": [2],
+            "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}},
+        },
+        {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": False}}},
         {"delta": {}, "finish_reason": "stop", "native_finish_reason": "end", "stop_reason": 7, "x_new": {"a": 1.0}},
     )
     assert told == {
@@ -395,7 +404,7 @@ def test_members_beside_a_delta_are_carried_over() -> None:
         "message": {"role": "assistant", "content": "ab"},
         "native_finish_reason": "end",
         "token_ids": [1, 2],
-        "content_filter_results": {"hate": {"filtered": False}, "violence": {"filtered": False}},
+        "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": False}},
         "finish_reason": "stop",
         "stop_reason": 7,
         "x_new": {"a": 1.0},
@@ -470,6 +479,13 @@ def test_figures_that_grow_with_every_chunk_are_the_last() -> None:
         chat_chunk({}, "stop", usage={"total_tokens": 2}, timings={"n": 2}),
     )
     assert (answer["usage"], answer["timings"]) == ({"total_tokens": 2}, {"n": 2})
+
+
+def test_the_usage_that_counts_is_the_last() -> None:
+    body = stream(chat_chunk({"content": "a"}, "stop", usage={"total_tokens": 1}), chat_chunk(usage=USAGE))
+    found = CHAT.examine(body, STREAM).usage
+    assert found is not None
+    assert found.total_tokens == 5
 
 
 @pytest.mark.parametrize("changed", [{"id": "c2"}, {"model": "n"}, {"x_new": "b"}])
@@ -580,8 +596,10 @@ def test_what_an_answer_says_around_its_choices_is_told_once_or_on_every_chunk()
     assert [chunk.get("x_new") for chunk in (prompt, role, text, end)] == [None, [1], None, None]
     assert [chunk.get("timings") for chunk in (prompt, role, text, end)] == [None, None, None, {"n": 1}]
     assert end["choices"][0]["native_finish_reason"] == "end"
-    *_, usage = chunks(CHAT.render(spelled(answer), WHOLE, STREAM_WITH_USAGE))
+    *told, usage = chunks(CHAT.render(spelled(answer), WHOLE, STREAM_WITH_USAGE))
     assert usage["timings"] == {"n": 1}
+    assert [place for place, chunk in enumerate(told) if "timings" in chunk] == []
+    assert [place for place, chunk in enumerate(told) if "prompt_filter_results" in chunk] == [0]
 
 
 @pytest.mark.parametrize(

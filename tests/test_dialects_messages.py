@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.dialects.messages_stream import Block
 from proxy.model import WHOLE, Unkept
 from tests.test_dialects import (
     JSON,
@@ -141,6 +142,7 @@ def test_the_usage_is_that_of_both_ends() -> None:
     body = MESSAGES_STREAM.replace(
         b'"usage": {"input_tokens": 3,', b'"usage": {"input_tokens": 3, "cache_read_input_tokens": 4,'
     )
+    body = body.replace(b'"usage": {"output_tokens": 2}', b'"usage": {"output_tokens": 2, "input_tokens": null}')
     usage = MESSAGES.examine(body, STREAM).usage
     assert usage is not None
     assert (usage.input_tokens, usage.cached_tokens, usage.output_tokens) == (7, 4, 2)
@@ -240,6 +242,7 @@ STOP = {"type": "content_block_stop", "index": 0}
             [*MESSAGES_EVENTS[:1], MESSAGES_EVENTS[1] | {"index": 1}, *MESSAGES_EVENTS[2:]], id="out-of-place"
         ),
         pytest.param([*MESSAGES_EVENTS[:2], {"type": "brand_new"}, *MESSAGES_EVENTS[2:]], id="an-unknown-event"),
+        pytest.param([MESSAGES_EVENTS[0] | {"type": "brand_new"}, *MESSAGES_EVENTS[1:]], id="another-beginning"),
         pytest.param([*MESSAGES_EVENTS, {"type": "ping"}], id="something-after-the-end"),
         pytest.param([MESSAGES_EVENTS[0] | {"message": MESSAGE}, *MESSAGES_EVENTS[1:]], id="content-at-the-start"),
         pytest.param(
@@ -362,6 +365,10 @@ def test_a_message_whose_events_we_do_not_know_has_no_stream(change: dict[str, A
 
 def test_there_is_only_one_kind_of_stream() -> None:
     assert MESSAGES.render(MESSAGES_STREAM, STREAM, UNPADDED) is None
+
+
+def test_a_block_in_the_making_says_what_it_is() -> None:
+    assert repr(Block(TEXT)) == "<Block text>"
 
 
 BLOCKS = st.one_of(

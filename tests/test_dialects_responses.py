@@ -210,6 +210,21 @@ def test_a_function_call_is_told_in_events() -> None:
     ]
 
 
+def test_what_is_empty_has_no_delta() -> None:
+    assert [name for name, _ in unfolded(CALL | {"arguments": ""})] == [
+        "output_item.added",
+        "function_call_arguments.done",
+        "output_item.done",
+    ]
+
+
+def test_a_response_begins_without_what_it_has_only_at_its_end() -> None:
+    body = RESPONSES.render(json.dumps(RESPONSE | {"completed_at": 9}).encode(), WHOLE, STREAM)
+    assert body is not None
+    first = json.loads(body.split(b"\n")[1].removeprefix(b"data: "))["response"]
+    assert first == BLANK | {"completed_at": None}
+
+
 def test_a_custom_tool_call_is_told_in_events() -> None:
     at = {"item_id": "ct_1", "output_index": 1}
     assert unfolded(ITEM, CUSTOM)[-4:] == [

@@ -28,14 +28,14 @@ def fold(body: bytes) -> bytes:
     if rest.strip() or kinds[-1:] != ["message_stop"] or kinds[:1] != ["message_start"]:
         raise Unfaithful("the stream does not tell one message from start to stop")
     message = dict(_object(events[0].get("message")))
-    blocks: list[_Block] = []
+    blocks: list[Block] = []
     billed = False
     for event in events[1:-1]:
         match event.get("type"):
             case "content_block_start":
                 if event.get("index") != len(blocks):
                     raise Unfaithful("a block is out of its place")
-                blocks.append(_Block(_object(event.get("content_block"))))
+                blocks.append(Block(_object(event.get("content_block"))))
             case "content_block_delta":
                 _block(blocks, event).add(_object(event.get("delta")))
             case "content_block_stop":
@@ -64,8 +64,8 @@ def unfold(body: bytes, want: Form) -> bytes:
     return b"".join(sse.event(jsontext.write(event), str(event["type"])) for event in _events(message))
 
 
-class _Block:
-    """A content block in the making."""
+class Block:
+    """A content block in the making, of the pieces that a stream tells."""
 
     def __init__(self, start: dict[str, object]) -> None:
         self._block = dict(start)
@@ -75,7 +75,7 @@ class _Block:
         self.ended = False
 
     def __repr__(self) -> str:
-        return f"<_Block {self._block.get('type')}>"
+        return f"<Block {self._block.get('type')}>"
 
     def add(self, delta: dict[str, object]) -> None:
         """Take in one delta."""
@@ -168,7 +168,7 @@ def _delta(kind: str, member: str, text: str) -> list[dict[str, object]]:
     return [{"type": kind, member: text}] if text else []
 
 
-def _block(blocks: list[_Block], event: dict[str, object]) -> _Block:
+def _block(blocks: list[Block], event: dict[str, object]) -> Block:
     index = event.get("index")
     if isinstance(index, int) and 0 <= index < len(blocks):
         return blocks[index]
