@@ -368,7 +368,7 @@ def test_there_is_only_one_kind_of_stream() -> None:
 
 
 def test_a_block_in_the_making_says_what_it_is() -> None:
-    assert repr(Block(TEXT)) == "<Block text>"
+    assert repr(Block({"type": "text", "text": ""})) == "<Block text>"
 
 
 BLOCKS = st.one_of(
