@@ -16,8 +16,8 @@ from proxy.errors import Broke, Unreachable
 from proxy.flights import Abandoned, Airspace, Flight, Lagged, Landing
 from proxy.headers import Fields
 from proxy.model import Finding
-from proxy.tasks import Tasks
 from proxy.provider import Answer, Take
+from proxy.tasks import Tasks
 
 P = ParamSpec("P")
 
