@@ -52,6 +52,7 @@ class TokenCounter:
             tally = prompts.texts(body.get("input"), words)
         elif path.endswith("/completions") and not path.endswith("/chat/completions"):
             tally = prompts.texts(body.get("prompt"), words)
+            tally.tokens += prompts.texts(body.get("suffix"), words).tokens
         elif path.endswith("/responses"):
             tally = prompts.conversation(body, Endpoint.RESPONSES, known, words)
         else:

@@ -11,9 +11,6 @@ from proxy.tokens.schemas import render_schema, schema_of
 from proxy.tokens.tools import named_choice, render_tools, tools_of
 from proxy.tokens.turns import Call, Called, Returned, Said, Turn, Unseen, chat_turns, responses_turns
 
-# An image whose size is unknown (a remote address is never fetched) is taken for 1024 x 1024 with the classic rule.
-UNKNOWN_PICTURE = 765
-
 # Fields of a Responses request that bring in text which is not in it.
 _ELSEWHERE = ("previous_response_id", "conversation", "prompt")
 
@@ -39,10 +36,10 @@ class Tally:
     def __repr__(self) -> str:
         return f"<Tally {self.tokens}{'' if self.certain else ' guessed'}{' or more' if self.lower_bound else ''}>"
 
-    def guess(self, tokens: int = 0) -> None:
-        """Add *tokens* that are only probable."""
+    def add(self, tokens: int, *, certain: bool) -> None:
+        """Add *tokens* that may be only probable."""
         self.tokens += tokens
-        self.certain = False
+        self.certain = self.certain and certain
 
     def miss(self) -> None:
         """Note that something is not in the sum."""
@@ -160,10 +157,7 @@ def _add_message(tally: Tally, said: Said, model: Model, words: Words) -> None:
     # A name follows its role after a colon, which may merge with it.
     tally.tokens += MESSAGE + words(said.text) + (words(f":{said.name}") if said.name else 0)
     for picture in said.pictures:
-        cost = picture_tokens(picture, model.name)
-        if cost is None:
-            tally.guess(UNKNOWN_PICTURE)
-        else:
-            tally.tokens += cost
+        cost, known = picture_tokens(picture, model.name)
+        tally.add(cost, certain=known)
     if said.opaque:
         tally.miss()
