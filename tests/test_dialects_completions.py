@@ -83,6 +83,15 @@ def test_texts_and_log_probabilities_of_several_choices_are_joined() -> None:
     )
 
 
+def test_log_probabilities_in_the_manner_of_chat_are_joined() -> None:
+    answer = folded(
+        chunk({"text": "a", "logprobs": {"content": [{"token": "a"}]}}),
+        chunk({"text": "b", "logprobs": {"content": [{"token": "b"}]}}),
+        chunk({"text": "", "logprobs": None, "finish_reason": "length"}, usage=USAGE),
+    )
+    assert answer["choices"][0]["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}]}
+
+
 @pytest.mark.parametrize(
     "parts",
     [

@@ -30,7 +30,15 @@ LEFT_OUT = frozenset(
 )
 
 _LOGPROBS = members(
-    {"tokens": joined, "token_logprobs": joined, "top_logprobs": joined, "text_offset": joined}, rest=lone
+    {
+        "tokens": joined,
+        "token_logprobs": joined,
+        "top_logprobs": joined,
+        "text_offset": joined,
+        # llama.cpp writes them as chat does.
+        "content": joined,
+    },
+    rest=lone,
 )
 _CHOICE = members(
     {
