@@ -8,7 +8,7 @@ import difflib
 import ipaddress
 import os
 import re
-import types
+import ssl
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +22,10 @@ from proxy.errors import ConfigError
 
 ENV_PREFIX = "ASKONCE_"
 """``ASKONCE_CACHE__TTL_S=60`` sets ``cache.ttl_s``."""
+
+
+FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+"""RFC 9110 section 5.6.2."""
 
 
 def _setting(
@@ -74,7 +78,7 @@ class CacheSettings:
     enabled: bool = True
     when: str = _setting("temperature_zero", choices=("temperature_zero", "seeded", "always"))
     when_by_model: Mapping[str, str] = _setting({}, choices=("temperature_zero", "seeded", "always"))
-    share: str = _setting("auto", pattern=r"auto|credential|everyone|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+    share: str = _setting("auto", pattern=f"auto|credential|everyone|header:{FIELD_NAME}")
     secret: str = _setting("", secret=True)
     ttl_s: float = _setting(3600.0, least=0)
     max_body_bytes: int = _setting(8 * 1024 * 1024, least=1)
@@ -180,12 +184,12 @@ def load(*, file: Path | None = None, environment: Mapping[str, str] | None = No
     for name, text in sorted((environment if environment is not None else os.environ).items()):
         if name.startswith(ENV_PREFIX) and name != ENV_PREFIX:
             path = name.removeprefix(ENV_PREFIX).lower().split("__")
-            _merge(tree, _nest(path, _scalar(text, name)), source=name)
+            _merge(tree, _given(path, text, source=name), source=name)
     for item in sets:
         dotted, equals, text = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item}: write it as a.b=value")
-        _merge(tree, _nest(dotted.split("."), _scalar(text, f"--set {dotted}")), source=f"--set {dotted}")
+        _merge(tree, _given(dotted.split("."), text, source=""), source=f"--set {dotted}")
     config: Config = _build(Config, tree, "")
     _check_together(config)
     return config
@@ -193,11 +197,12 @@ def load(*, file: Path | None = None, environment: Mapping[str, str] | None = No
 
 def _read(file: Path) -> Mapping[str, object]:
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not valid YAML: not in UTF-8") from error
+    loaded = _yaml(text, str(file))
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -205,12 +210,52 @@ def _read(file: Path) -> Mapping[str, object]:
     return loaded
 
 
-def _scalar(text: str, where: str) -> object:
+class _Loader(yaml.SafeLoader):
+    """YAML in which a name that stands twice in one section is an error: one of the two would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[typing.Hashable, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for number, (key, _) in enumerate(node.value):
+            if isinstance(key, yaml.ScalarNode) and key.value in names[:number]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is set twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str, where: str) -> object:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not a valid value: {text!r}") from error
-    return "" if value is None and text.strip() not in ("null", "~") else value
+        return yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        # No more of the text than its place: it may hold a secret.
+        at = error.problem_mark
+        place = f"line {at.line + 1}, column {at.column + 1}: " if at is not None else ""
+        raise ConfigError(f"{where}: not valid YAML: {place}{error.problem}") from None
+    except (yaml.YAMLError, ValueError):
+        # A character that YAML does not allow, or a date that is in no calendar.
+        raise ConfigError(f"{where}: not valid YAML") from None
+
+
+def _given(path: list[str], text: str, *, source: str) -> dict[str, object]:
+    """The tree in which the setting at *path* is *text*: as it stands where a text is wanted, else read as YAML.
+
+    YAML would take a secret like ``0123`` for a number and cut one off at `` #``.
+    """
+    dotted = ".".join(path)
+    kind: object = Config
+    for at, name in enumerate(path):
+        if typing.get_origin(kind) is Mapping:
+            # The rest is one name, dots and all: cache.when_by_model.gpt-4.1
+            return _nest([*path[:at], ".".join(path[at:])], text)
+        if not dataclasses.is_dataclass(kind):
+            break
+        hints = typing.get_type_hints(kind)
+        if name not in hints:
+            near = _near(name, hints, "".join(f"{section}." for section in path[:at]))
+            raise ConfigError(f"{dotted}: unknown setting{near}{f' (from {source})' if source else ''}")
+        kind = hints[name]
+    if kind is str or (dotted in SHORTHANDS and not text.lstrip().startswith("{")):
+        return _nest(path, text)
+    value = _yaml(text, f"{dotted} (from {source})" if source else f"--set {dotted}")
+    return _nest(path, "" if value is None and text.strip() not in ("null", "~") else value)
 
 
 def _nest(path: list[str], value: object) -> dict[str, object]:
@@ -223,7 +268,7 @@ def _merge(tree: dict[str, object], more: Mapping[str, object], *, source: str) 
     for name, value in more.items():
         if not isinstance(name, str):
             raise ConfigError(f"{source}: {name!r} is not the name of a setting")
-        if name in SHORTHANDS and not isinstance(value, dict):
+        if name in SHORTHANDS and value is not None and not isinstance(value, dict):
             value = {SHORTHANDS[name]: value}
         below = tree.get(name)
         if isinstance(below, dict) and isinstance(value, dict):
@@ -251,21 +296,27 @@ def _build(kind: type[Any], tree: Mapping[str, object], path: str) -> Any:  # no
                 raise ConfigError(f"{where}: expected a section with settings, found {_kind(value)}")
             values[name] = _build(typing.cast(type[Any], hints[name]), value, f"{where}.")
         else:
-            values[name] = _check(_coerce(value, hints[name], where), fields[name].metadata, where)
+            values[name] = _check(
+                _coerce(value, hints[name], where, fields[name].metadata), fields[name].metadata, where
+            )
     return kind(**values)
 
 
 def _near(name: str, fields: Iterable[str], path: str) -> str:
+    settings = [dotted for dotted, _, _ in describe()]
+    joined = [dotted for dotted in settings if dotted.replace(".", "_") == f"{path}{name}".replace(".", "_")]
+    if joined:
+        return f", did you mean {joined[0]}?"
     close = difflib.get_close_matches(name, list(fields), n=1, cutoff=0.6)
     if close:
         return f", did you mean {path}{close[0]}?"
-    elsewhere = [dotted for dotted, _, _ in describe() if dotted.rpartition(".")[2] == name]
+    elsewhere = [dotted for dotted in settings if dotted.rpartition(".")[2] == name]
     if elsewhere:
         return f", did you mean {elsewhere[0]}?"
     return f"; known here: {', '.join(sorted(fields))}"
 
 
-def _kind(value: object) -> str:
+def _kind(value: object, *, secret: bool = False) -> str:
     names = {
         dict: "a section",
         list: "a list",
@@ -274,35 +325,32 @@ def _kind(value: object) -> str:
         int: "a number",
         float: "a number",
     }
-    return "nothing" if value is None else f"{names.get(type(value), type(value).__name__)} ({value!r})"
+    kind = "nothing" if value is None else names.get(type(value), type(value).__name__)
+    return kind if value is None or secret else f"{kind} ({value!r})"
 
 
-def _coerce(value: object, hint: object, where: str) -> object:
+def _coerce(value: object, hint: object, where: str, metadata: Mapping[str, Any]) -> object:
+    found = _kind(value, secret=bool(metadata.get("secret")))
     origin = typing.get_origin(hint)
     if origin is tuple:
         items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-            raise ConfigError(f"{where}: expected a list of texts, found {_kind(value)}")
+            raise ConfigError(f"{where}: expected a list of texts, found {found}")
         return tuple(items)
-    if origin is not None and origin is not types.UnionType:
+    if origin is not None:
         if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
-            raise ConfigError(f"{where}: expected `name: text` pairs, found {_kind(value)}")
+            raise ConfigError(f"{where}: expected `name: text` pairs, found {found}")
         return dict(value)
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if hint is str and isinstance(value, str):
+    if type(value) is hint:
         return value
-    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if hint is str and value is False:
+    if hint is str and isinstance(value, bool) and (word := "on" if value else "off") in metadata.get("choices", ()):
         # YAML reads a bare `off` as false.
-        return "off"
+        return word
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    raise ConfigError(f"{where}: expected {expected[typing.cast(type, hint)]}, found {_kind(value)}")
+    quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
+    raise ConfigError(f"{where}: expected {expected[typing.cast(type, hint)]}, found {found}{quotes}")
 
 
 def _check(value: object, metadata: Mapping[str, Any], where: str) -> object:
@@ -324,13 +372,19 @@ def _check_together(config: Config) -> None:
     _check_origin(config.upstream.url, "upstream.url", schemes=("http", "https"))
     if config.upstream.proxy_url:
         _check_origin(config.upstream.proxy_url, "upstream.proxy_url", schemes=("http",))
-    if config.upstream.ca_file and not Path(config.upstream.ca_file).is_file():
-        raise ConfigError(f"upstream.ca_file: no file at {config.upstream.ca_file!r}")
+    if config.upstream.ca_file:
+        _check_certificates(config.upstream.ca_file)
     if not 0 <= config.server.port <= 65535:
         raise ConfigError(f"server.port: must be 0 to 65535, found {config.server.port}")
     for name, value in config.upstream.add_headers.items():
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", value):
+        if not re.fullmatch(FIELD_NAME, name) or re.search(r"[\r\n\0]", value):
             raise ConfigError(f"upstream.add_headers.{name}: not a valid header field")
+    for number, name in enumerate(config.cache.key_headers):
+        if not re.fullmatch(FIELD_NAME, name):
+            raise ConfigError(f"cache.key_headers[{number}]: {name!r} is not the name of a header field")
+    for path in config.cache.more_paths:
+        if not re.fullmatch(r"/[!-~]*", path) or "?" in path:
+            raise ConfigError(f"cache.more_paths.{path}: a path begins with / and has no query")
     for number, text in enumerate(config.server.trusted_proxies):
         if not _is_network(text):
             raise ConfigError(
@@ -338,18 +392,32 @@ def _check_together(config: Config) -> None:
             )
 
 
+def _check_certificates(file: str) -> None:
+    try:
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError as error:
+        raise ConfigError(f"upstream.ca_file: no certificates in PEM form in {file!r}") from error
+    except OSError as error:
+        raise ConfigError(f"upstream.ca_file: {file!r} cannot be read: {error.strerror}") from error
+
+
 def _check_origin(url: str, where: str, *, schemes: tuple[str, ...]) -> None:
+    shown = repr(re.sub(r"//[^/?#]*@", "//***@", url))
+    if re.search(r"[\x00-\x20\x7f]", url):
+        raise ConfigError(f"{where}: {shown} must not hold white space")
     try:
         parts = urlsplit(url)
         port = parts.port
+        host = (parts.hostname or "").encode("ascii" if ":" in (parts.hostname or "") else "idna")
     except ValueError as error:
-        raise ConfigError(f"{where}: {url!r} is not a URL: {error}") from error
+        # What urllib says may repeat the credentials.
+        raise ConfigError(f"{where}: {shown} is not a URL{'' if '@' in url else f': {error}'}") from None
     if parts.scheme not in schemes:
-        raise ConfigError(f"{where}: {url!r} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    if not parts.hostname or port == 0:
-        raise ConfigError(f"{where}: {url!r} names no host")
+        raise ConfigError(f"{where}: {shown} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if not host or port == 0:
+        raise ConfigError(f"{where}: {shown} names no host")
     if parts.query or parts.fragment:
-        raise ConfigError(f"{where}: {url!r} must not have a query or a fragment")
+        raise ConfigError(f"{where}: {shown} must not have a query or a fragment")
     if where == "upstream.url" and (parts.username or parts.password):
         raise ConfigError(f"{where}: must not carry credentials; send them with upstream.add_headers")
 

@@ -37,10 +37,12 @@ _ZERO_WEIGHT = re.compile(rb"\s*q\s*=\s*0(\.0*)?\s*")
 class Fields:
     """Header fields that can be looked up by lower-case name and still be written as they came."""
 
-    __slots__ = ("_by_name", "names", "raw")
+    __slots__ = ("_by_name", "names", "raw", "written")
 
     def __init__(self, raw: RawFields) -> None:
         self.raw = raw
+        self.written: list[tuple[bytes, bytes]] | None = None
+        """For ``block``: the end-to-end fields by name, as lines."""
         self.names = [name.lower() for name, _ in raw]
         """The names in lower case, in the order of *raw*."""
         by_name: dict[bytes, bytes | tuple[bytes, ...]] = dict(
@@ -78,17 +80,14 @@ class Fields:
         return tuple(token for value in self.all(name) for part in value.split(b",") if (token := part.strip().lower()))
 
 
-def end_to_end(fields: Fields, *, without: Collection[bytes] = ()) -> RawFields:
-    """*fields* without those that concern one connection only, and without those named in *without*."""
-    stops = HOP_BY_HOP
-    if b"connection" in fields:
-        # It cannot name the length away: the client would not know where this answer ends and the next begins.
-        stops = stops.union(fields.tokens(b"connection")) - {b"content-length"}
-    if without:
-        stops = stops.union(without)
-    if stops.isdisjoint(fields.names):
-        return fields.raw
-    return tuple([pair for name, pair in zip(fields.names, fields.raw, strict=True) if name not in stops])
+def block(fields: Fields, *, without: Collection[bytes] = ()) -> bytes:
+    """*fields* as lines, without those that concern one connection only and those named in *without*."""
+    if fields.written is None:
+        # Connection cannot name the length away: nobody would know where this answer ends and the next begins.
+        stops = HOP_BY_HOP.union(fields.tokens(b"connection")) - {b"content-length"}
+        named = zip(fields.names, fields.raw, strict=True)
+        fields.written = [(name, b"%b: %b\r\n" % pair) for name, pair in named if name not in stops]
+    return b"".join([line for name, line in fields.written if name not in without])
 
 
 def request_fields(fields: Fields, *, authority: bytes, keep: Collection[bytes] = ()) -> list[tuple[bytes, bytes]]:

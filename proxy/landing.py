@@ -99,7 +99,7 @@ class Ground:
             dialect=dialect.name,
             status=head.status,
             phrase=head.phrase,
-            head=headers.lines(headers.end_to_end(head.fields, without=NEVER_KEPT)),
+            head=headers.block(head.fields, without=NEVER_KEPT),
             body=body,
             encoding=_encoding(head.fields),
             chunked=b"content-length" not in head.fields or b"transfer-encoding" in head.fields,

@@ -68,7 +68,7 @@ class Pipeline:
                     Reply(
                         status=answer.status,
                         phrase=answer.phrase,
-                        head=headers.lines(headers.end_to_end(answer.fields)),
+                        head=headers.block(answer.fields),
                         body=answer,
                         sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
                     )
@@ -234,7 +234,7 @@ class Pipeline:
         return Reply(
             status=head.status,
             phrase=head.phrase,
-            head=headers.lines(headers.end_to_end(fields, without=unsaid)) + said,
+            head=headers.block(fields, without=unsaid) + said,
             body=seat,
             sized=b"content-length" in fields and b"transfer-encoding" not in fields,
             outcome=meter.outcome,

@@ -48,8 +48,20 @@ class Connection(ResponseHandler):
         self.proven = False
         """It has been used again after an answer, so the provider does keep connections."""
 
-    def expect_head(self) -> None:
-        """What comes next is the head of an answer."""
+    def expect(self, *, bodiless: bool) -> None:
+        """What comes next is an answer, which has no body where the request was HEAD.
+
+        Each answer gets a parser of its own: aiohttp's keeps the trailers of the one before for the next head.
+        """
+        self.set_response_params(
+            skip_payload=bodiless,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=READ_BYTES,
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
+            max_headers=MAX_ANSWER_FIELDS,
+        )
         self._head_bytes = 1
         self.heard_at = self._loop.time()
 

@@ -161,7 +161,7 @@ class Server(web.Server):
                 reply = Reply(
                     status=answer.status,
                     phrase=answer.phrase,
-                    head=headers.lines(headers.end_to_end(answer.fields)),
+                    head=headers.block(answer.fields),
                     body=answer,
                     sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
                 )

@@ -21,7 +21,7 @@ from proxy.errors import Broke, Garbled, told
 from proxy.headers import Fields
 from proxy.origin import Origin, origin
 from proxy.ports import Upload
-from proxy.provider import MAX_ANSWER_FIELDS, MAX_HEAD_BYTES, READ_BYTES, Answer, Connection, quiet
+from proxy.provider import Answer, Connection, quiet
 
 WATCH_S = 30.0
 """How often connections in use are looked at for silence."""
@@ -118,15 +118,7 @@ class Upstream:
     ) -> Answer:
         connection = lease.connection
         try:
-            connection.set_response_params(
-                skip_payload=method == b"HEAD",
-                read_until_eof=True,
-                auto_decompress=False,
-                read_bufsize=READ_BYTES,
-                max_line_size=MAX_HEAD_BYTES,
-                max_field_size=MAX_HEAD_BYTES,
-                max_headers=MAX_ANSWER_FIELDS,
-            )
+            connection.expect(bodiless=method == b"HEAD")
             transport = connection.transport
             if transport is None:
                 raise Broke("the provider closed the connection")
@@ -137,7 +129,6 @@ class Upstream:
             else:
                 transport.write(request)
                 lease.upload = asyncio.get_running_loop().create_task(_upload(connection, body), name="upload")
-            connection.expect_head()
             message, payload = await _head(connection, lease.upload)
         except BaseException:
             lease.release(whole=False)
