@@ -252,7 +252,8 @@ def _given(path: list[str], text: str, *, source: str) -> dict[str, object]:
             near = _near(name, hints, "".join(f"{section}." for section in path[:at]))
             raise ConfigError(f"{dotted}: unknown setting{near}{f' (from {source})' if source else ''}")
         kind = hints[name]
-    if kind is str or (dotted in SHORTHANDS and not text.lstrip().startswith("{")):
+    listed = typing.get_origin(kind) is tuple and not text.lstrip().startswith("[")
+    if kind is str or listed or (dotted in SHORTHANDS and not text.lstrip().startswith("{")):
         return _nest(path, text)
     value = _yaml(text, f"{dotted} (from {source})" if source else f"--set {dotted}")
     return _nest(path, "" if value is None and text.strip() not in ("null", "~") else value)
