@@ -32,8 +32,8 @@ MAX_PATCHES = 1536
 # For an image behind an address, which is never fetched: most in recorded requests cost two tiles, as this size does.
 USUAL_SIZE = (640, 480)
 
-# First prefix that fits wins. From OpenAI's guide "Images and vision", section on costs; gpt-5-mini and -nano are billed
-# less than it said.
+# First prefix that fits wins. From OpenAI's guide "Images and vision", section on costs; gpt-5-mini and -nano are
+# billed less than it said.
 _RULES: tuple[tuple[str, Tiles | Patches], ...] = (
     ("gpt-4o-mini", Tiles(2833, 5667)),
     ("gpt-4.1-mini", Patches(1.62)),
