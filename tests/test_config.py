@@ -690,6 +690,14 @@ def test_a_field_that_cannot_be_added_is_refused(pair: str) -> None:
         of_sets(f"upstream.add_headers={pair}")
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection"])
+def test_a_field_that_frames_a_message_is_not_added(name: str) -> None:
+    wrong(
+        f"upstream.add_headers.{name}: says how a message is framed, which is not for settings",
+        f"upstream.add_headers.{name}=5",
+    )
+
+
 @pytest.mark.parametrize("name", ["x y", "x:", "é", '"x"'])
 def test_a_key_header_that_no_request_can_have_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"^cache.key_headers\[1\]: .* is not the name of a header field$"):
