@@ -379,6 +379,8 @@ def _check_together(config: Config) -> None:
         _check_origin(config.upstream.proxy_url, "upstream.proxy_url", schemes=("http",))
     if config.upstream.ca_file:
         _check_certificates(config.upstream.ca_file)
+    if not config.server.host.strip():
+        raise ConfigError("server.host: must name an address; 0.0.0.0 takes connections from everywhere")
     if not 0 <= config.server.port <= 65535:
         raise ConfigError(f"server.port: must be 0 to 65535, found {config.server.port}")
     for name, value in config.upstream.add_headers.items():

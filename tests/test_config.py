@@ -680,6 +680,11 @@ def test_a_port_is_a_port(port: int) -> None:
     assert of_sets(f"server.port={port}").server.port == port
 
 
+def test_an_address_left_empty_does_not_open_the_door_to_everybody() -> None:
+    # Sockets take "" for every address there is.
+    wrong("server.host: must name an address; 0.0.0.0 takes connections from everywhere", "server.host=")
+
+
 def test_there_is_no_port_65536() -> None:
     wrong("server.port: must be 0 to 65535, found 65536", "server.port=65536")
 
