@@ -24,7 +24,7 @@ from proxy.ledger import Ledger
 from proxy.pages import status
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
-from proxy.server import Page, Server
+from proxy.server import OWN, Page, Server
 from proxy.stores.memory import MemoryStore
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
@@ -32,8 +32,6 @@ from proxy.upstream import Upstream
 from proxy.wire import Wire
 
 log = logging.getLogger(__name__)
-
-OWN = b"/_askonce/"
 
 
 class App:

@@ -9,10 +9,12 @@ import re
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from proxy import headers, labels
 from proxy.headers import Fields
@@ -23,6 +25,9 @@ log = logging.getLogger(__name__)
 
 MAX_SHORT_BYTES = 65536
 """A longer request always goes the ordinary way: comparing it takes as long as reading it."""
+
+LAST_WRITE_S = 0.01
+"""How long after a client's end its connection is looked at for an answer that is over."""
 
 HEADS_BYTES = 4
 """A whole head may be this many times as long as its longest field."""
@@ -80,6 +85,7 @@ class Connection(RequestHandler):
         "draining",
         "grace_s",
         "odd_method",
+        "sends_no_more",
     )
 
     def __init__(self, manager: web.Server, *, grace_s: float, wire: Wire | None, **options: Any) -> None:  # noqa: ANN401
@@ -93,6 +99,7 @@ class Connection(RequestHandler):
         self.draining = False
         self.odd_method: bytes | None = None
         """The real method of the next request, where aiohttp's parser was shown another."""
+        self.sends_no_more = False
         self._midway = False
         self._head_bytes = 0
         self._delivered = 0
@@ -104,12 +111,18 @@ class Connection(RequestHandler):
         """No request is being answered and none waits."""
         return self._waiter is not None and not self._waiter.done() and not self._messages and not self._held
 
+    @property
+    def has_more(self) -> bool:
+        """Further requests have come already."""
+        return bool(self._messages)
+
     def data_received(self, data: bytes) -> None:
         """Some octets from the client."""
         # A connection whose first octets come at once has no waiter yet.
         if (self._waiter is None or self._waiter.done() or self._messages) and self._request_count:
             self._collect(data)
             super().data_received(data)
+            self._fail_body()
             return
         if self._midway:
             self._collect(data)
@@ -139,6 +152,17 @@ class Connection(RequestHandler):
         if self.transport is not None and not self.transport.is_closing():
             self.send(headers.head(headers.status_line(431, labels.PHRASES[431]), fields) + body)
             self.force_close()
+
+    def _fail_body(self) -> None:
+        """Tell whoever reads the body of the request in hand that what came is not HTTP.
+
+        aiohttp queues the error as if it were the next request, behind a handler that waits for the rest of the body.
+        """
+        request = self._current_request
+        if request is None or not self._messages or isinstance(self._messages[-1][0], RawRequestMessage):
+            return
+        if not request.content.is_eof() and request.content.exception() is None:
+            request.content.set_exception(RequestPayloadError("the request body is not valid HTTP/1.1"))
 
     def _answered_shortly(self, wire: Wire, data: bytes) -> bool:
         """Answer from the wire; True also where *data* is a known head whose body must come first."""
@@ -202,13 +226,24 @@ class Connection(RequestHandler):
         """
         if self.idle or self._held:
             return False
+        self.sends_no_more = True
         self._after_eof = self._delivered
-        self._eof_watch = self._loop.call_later(self.grace_s, self._look_after)
+        self._eof_watch = self._loop.call_later(min(self.grace_s, LAST_WRITE_S), self._close_if_answered)
         return True
+
+    def _close_if_answered(self) -> None:
+        """The end often comes with the last octet of an answer, before aiohttp is known to wait again."""
+        if self.idle:
+            self.force_close()
+        else:
+            self._eof_watch = self._loop.call_later(self.grace_s, self._look_after)
 
     def _look_after(self) -> None:
         transport = self.transport
         if transport is None:
+            return
+        if self.idle:
+            self.force_close()
             return
         sock = transport.get_extra_info("socket")
         reset = sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
@@ -273,7 +308,9 @@ class Connection(RequestHandler):
             (b"Content-Length", b"%d" % len(body)),
             (b"Connection", b"close"),
         ]
-        self.send(headers.head(headers.status_line(status, labels.PHRASES.get(status, b"Error")), fields) + body)
+        # Who sent it may have left.
+        with suppress(ConnectionError):
+            self.send(headers.head(headers.status_line(status, labels.PHRASES.get(status, b"Error")), fields) + body)
         return ENDS
 
 

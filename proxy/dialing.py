@@ -11,6 +11,8 @@ from proxy.errors import Unreachable, told
 from proxy.origin import Origin
 from proxy.provider import Connection
 
+MAX_GREETING_BYTES = 65536
+
 
 class Dialer:
     """Opens connections to *origin*."""
@@ -42,7 +44,7 @@ class Dialer:
                 return await self._connect()
         except TimeoutError as error:
             raise Unreachable(f"no connection to {self._where()} in {self._timeout_s:g} s") from error
-        except (OSError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except OSError as error:
             raise Unreachable(f"cannot connect to {self._where()}: {told(error)}") from error
 
     async def _connect(self) -> Connection:
@@ -61,21 +63,21 @@ class Dialer:
         if self._tls is None:
             await loop.create_connection(lambda: handler, proxy_host, proxy_port)
             return handler
-        reader, writer = await asyncio.open_connection(proxy_host, proxy_port)
+        greeting = _Greeting(loop)
+        plain, _ = await loop.create_connection(lambda: greeting, proxy_host, proxy_port)
         try:
             # CONNECT names the port always (RFC 9110 section 9.3.6).
             where = self._origin.host.encode("idna") + b":%d" % self._origin.port
             fields = [(b"Host", where), *_proxy_authorization(self._proxy.username, self._proxy.password)]
-            writer.write(headers.head(b"CONNECT " + where + b" HTTP/1.1", fields))
-            answer = await reader.readuntil(b"\r\n\r\n")
-            status = answer.split(b" ", 2)[1:2]
-            if status != [b"200"]:
+            plain.write(headers.head(b"CONNECT " + where + b" HTTP/1.1", fields))
+            answer = await greeting.answer
+            if answer.split(b" ", 2)[1:2] != [b"200"]:
                 raise OSError(f"the outgoing proxy refused the tunnel: {answer.splitlines()[0][:80]!r}")
-            transport = await loop.start_tls(writer.transport, handler, self._tls, server_hostname=self._origin.host)
+            transport = await loop.start_tls(plain, handler, self._tls, server_hostname=self._origin.host)
             if transport is None:
                 raise OSError("the TLS handshake failed")
         except BaseException:
-            writer.transport.abort()
+            plain.abort()
             raise
         handler.connection_made(transport)
         return handler
@@ -84,6 +86,27 @@ class Dialer:
         if self._proxy is not None:
             return f"{self._origin.identity.decode()} through {self._proxy.hostname}:{self._proxy.port}"
         return self._origin.identity.decode()
+
+
+class _Greeting(asyncio.Protocol):
+    """Reads the outgoing proxy's answer to CONNECT; behind it nothing comes until we speak."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: asyncio.Future[bytes] = loop.create_future()
+        self._octets = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._octets += data
+        if self.answer.done():
+            return
+        if b"\r\n\r\n" in self._octets:
+            self.answer.set_result(self._octets)
+        elif len(self._octets) > MAX_GREETING_BYTES:
+            self.answer.set_exception(OSError("the outgoing proxy's answer does not end"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(exc or OSError("the outgoing proxy closed the connection"))
 
 
 def _tls(settings: UpstreamSettings) -> ssl.SSLContext:

@@ -66,7 +66,10 @@ class Exchange:
     @property
     def after(self) -> Sent:
         """What aiohttp is told when the answer is written."""
-        goes_on = self._keep_alive and not self.ends_with_connection and not self.connection.draining
+        connection = self.connection
+        goes_on = self._keep_alive and not self.ends_with_connection and not connection.draining
+        if connection.sends_no_more:
+            goes_on = goes_on and connection.has_more
         return GOES_ON if goes_on else ENDS
 
     def _bodiless(self, reply: Reply) -> bool:

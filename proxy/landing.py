@@ -68,7 +68,7 @@ class Ground:
             return Finding(unkept=Unkept.TOO_LARGE)
         if head.status != 200:
             return Finding(unkept=Unkept.STATUS)
-        if policy.content_kind(head.fields) != ("stream" if candidate.form.stream else "json"):
+        if policy.content_kind(head.fields) not in ("stream" if candidate.form.stream else "json", "unsaid"):
             return Finding(unkept=Unkept.UNREADABLE)
         if len(body) > OFF_LOOP_BYTES:
             return await asyncio.to_thread(_read_answer, dialect, body, _encoding(head.fields), candidate.form)

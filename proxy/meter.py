@@ -25,9 +25,11 @@ class Meter:
     saved: Entry | None = None
     flight: Flight | None = None
     model: str = ""
+    considered: bool = False
 
     def consider(self, candidate: Candidate) -> None:
         """Until more is known the call has the outcome that its plan foresees."""
+        self.considered = True
         self.model = policy.model_of(candidate.request)
         self.outcome = Outcome.BYPASS if candidate.plan.bypass else Outcome.MISS
         self.reason = candidate.plan.reason

@@ -14,7 +14,7 @@ from proxy.headers import Fields
 from proxy.landing import Ground
 from proxy.ledger import Ledger
 from proxy.meter import Meter
-from proxy.model import CutOff, Entry, Form, Key, Outcome, Reason
+from proxy.model import CutOff, Entry, Finding, Form, Key, Outcome, Reason, Unkept
 from proxy.pace import Paced
 from proxy.ports import Body, Dialect
 from proxy.provider import Answer
@@ -76,6 +76,10 @@ class Pipeline:
         finally:
             self._ledger.forwarded()
 
+    def tunnelled(self) -> None:
+        """A WebSocket went through, or was refused by the provider."""
+        self._ledger.forwarded()
+
     async def serve(self, call: Call, dialect: Dialect, deliver: Deliver) -> None:
         """A call on a cached path: recognise it, or fetch and record its answer; account for it at the end."""
         # Not the loop's own time: uvloop's goes in steps of a millisecond.
@@ -108,7 +112,9 @@ class Pipeline:
                 meter.fail(Reason.INTERNAL)
             raise
         finally:
-            self._account(meter, call, clock())
+            # Who left before the request was read is no request.
+            if meter.considered or meter.cut is not CutOff.CLIENT_LEFT:
+                self._account(meter, call, clock())
 
     def _account(self, meter: Meter, call: Call, now: float) -> None:
         """The one receipt of a call, and for one who joined what that spared, as soon as it is known."""
@@ -120,7 +126,12 @@ class Pipeline:
             and meter.status == 200
             and flight is not None
         ):
-            flight.when_examined(lambda found: self._ledger.spared(model, found.usage))
+            flight.when_examined(lambda found: self._spared(model, found))
+
+    def _spared(self, model: str, found: Finding) -> None:
+        # An answer that is only cut short was worth its price to whoever asked; an error inside was worth nothing.
+        if found.unkept in (None, Unkept.LENGTH, Unkept.CONTENT_FILTER):
+            self._ledger.spared(model, found.usage)
 
     async def _answer(self, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter, deliver: Deliver) -> None:
         """Look up, join, or fetch."""
@@ -162,7 +173,7 @@ class Pipeline:
 
         meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
         meter.reason, meter.flight = reason, None
-        flight = self._flight(call)
+        flight = self._flight(call, finish_abandoned=plan.write and self._settings.finish_abandoned)
         seat = flight.board()
         if course is not None:
             self.airspace.enter(course, flight)
@@ -209,7 +220,9 @@ class Pipeline:
         else:
             meter.body = again.body
             # What the request says about age, or who sent it through which proxy, may decide otherwise next time.
-            if candidate.asked.max_age_s is None and not self._reception.peer_matters:
+            if candidate.asked.max_age_s is None and not (
+                self._reception.peer_matters or self._replay_settings.fresh_ids
+            ):
                 repeat = Repeat(
                     entry=entry, head_at=head_at, receipt=meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED)
                 )
@@ -254,7 +267,7 @@ class Pipeline:
             reason=reason,
         )
 
-    def _flight(self, call: Call) -> Flight:
+    def _flight(self, call: Call, *, finish_abandoned: bool) -> Flight:
         async def ask() -> Answer:
             return await self._upstream.ask(call.method, call.target, call.fields, call.body)
 
@@ -264,7 +277,7 @@ class Pipeline:
             max_record_bytes=self._settings.max_entry_bytes,
             max_lead_bytes=self._flight_settings.max_lead_bytes,
             max_lag_bytes=self._flight_settings.max_lag_bytes,
-            finish_abandoned=self._settings.finish_abandoned,
+            finish_abandoned=finish_abandoned,
             timed=self._timed,
         )
 

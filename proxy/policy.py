@@ -152,7 +152,9 @@ def keepable(status: int, finding: Finding, fields: Fields, settings: CacheSetti
 
 
 def content_kind(fields: Fields) -> str:
-    """``stream`` for an event stream, ``json`` for JSON, else ``other``: by Content-Type alone."""
+    """``stream`` for an event stream, ``json`` for JSON, ``unsaid`` or ``other``: by Content-Type alone."""
+    if b"content-type" not in fields:
+        return "unsaid"
     media = (fields.get(b"content-type") or b"").split(b";")[0].strip().lower()
     if media == b"text/event-stream":
         return "stream"

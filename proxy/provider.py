@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
@@ -79,6 +80,10 @@ class Connection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Some octets; a head among them is bounded as a whole, not line by line."""
+        if self._head_bytes and (end := data.find(b"\r\n\r\n") + 4) > 3 and end < len(data):
+            # Garbage behind an answer would make aiohttp forget an answer that came in the same piece.
+            super().data_received(data[:end])
+            data = data[end:]
         super().data_received(data)
         self.heard_at = self._loop.time()
         if self._take is not None and not self._handing:
@@ -115,10 +120,15 @@ class Connection(ResponseHandler):
         if payload.is_eof() or payload.exception() is not None:
             taken.set_result(True)
 
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
+        """The exchange failed; a body that is still coming fails with it."""
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(exc, exc_cause)
+        super().set_exception(exc, exc_cause)
+
     def give_up(self, error: Exception) -> None:
         """End the exchange with *error*."""
-        if self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(error)
         self.set_exception(error)
         if self.transport is not None:
             self.transport.abort()
@@ -207,6 +217,8 @@ class Answer:
                     return False
             elif (error := payload.exception()) is not None:
                 raise Broke(f"the provider's answer broke off: {told(error)}") from error
+            elif not self._lease.connection.is_connected():
+                raise Broke("the provider closed the connection before the end of its answer")
             elif not await self._lease.connection.hand_on(take):
                 return False
         return True

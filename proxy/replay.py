@@ -73,6 +73,8 @@ def _described(fields: RawFields, body: bytes, form: Form, *, chunked: bool, sam
     """*fields* with what they say about the body made true."""
     content_type = b"text/event-stream; charset=utf-8" if form.stream else b"application/json"
     kept: list[tuple[bytes, bytes]] = []
+    if not same and all(name.lower() != b"content-type" for name, _ in fields):
+        kept.append((b"Content-Type", content_type))
     for name, value in fields:
         lower = name.lower()
         if lower == b"content-type":

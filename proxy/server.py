@@ -11,7 +11,7 @@ from dataclasses import replace
 from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from proxy import headers
 from proxy.arriving import READ_BYTES, request_body
@@ -30,6 +30,9 @@ from proxy.upstream import Upstream
 from proxy.wire import Wire
 
 log = logging.getLogger(__name__)
+
+OWN = b"/_askonce/"
+"""Everything below this is the proxy's own, and none of it is forwarded."""
 
 Page = Callable[[Call], Reply]
 """One of the proxy's own pages."""
@@ -96,10 +99,18 @@ class Server(web.Server):
             raise TypeError("not a connection of ours")
         message: RawRequestMessage = request._message
         try:
-            return await self._dispatch(connection, message, request.content)
+            sent = await self._dispatch(connection, message, request.content)
+            if request.content.exception() is not None:
+                # Else aiohttp would read on, for the rest of a body that has none.
+                connection.force_close()
+            return sent
         except ConnectionError:
             log.debug("a client left before its answer was over")
             return ENDS
+        except RequestPayloadError as error:
+            sent = connection.handle_error(request, 400, error)
+            connection.force_close()
+            return sent
 
     async def _dispatch(self, connection: Connection, message: RawRequestMessage, payload: StreamReader) -> Sent:
         method, connection.odd_method = connection.odd_method or message.method.encode("ascii"), None
@@ -115,6 +126,8 @@ class Server(web.Server):
         if page is not None:
             await exchange.send(page(Call(method=method, target=target, fields=fields, body=None, peer=peer)))
             return exchange.after
+        if path.startswith(OWN):
+            return exchange.refuse(404, f"the proxy has no page {path.decode('latin-1')}", "not_found")
         if _is_websocket(message, fields):
             return await self._tunnel(exchange, target, fields)
         dialect = self._cached(method, path)
@@ -130,6 +143,8 @@ class Server(web.Server):
                 log.info("an answer broke off: %s", error)
                 connection.break_off(loudly=exchange.ends_with_connection)
                 return ENDS
+            if isinstance(error.__cause__, RequestPayloadError):
+                raise error.__cause__ from error
             return exchange.refuse(502, str(error), _code(error))
         reply = exchange.reply
         if reply is not None and reply.repeat is not None and exchange.after is GOES_ON:
@@ -151,6 +166,7 @@ class Server(web.Server):
         self._wire.remember(octets, repeat.entry, write, repeat.receipt)
 
     async def _tunnel(self, exchange: Exchange, target: bytes, fields: Fields) -> Sent:
+        self._pipeline.tunnelled()
         tunnel = Tunnel(self._upstream)
         try:
             opened = await tunnel.open(exchange.method, target, fields)

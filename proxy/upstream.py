@@ -99,12 +99,12 @@ class Upstream:
         request = self._request(method, target, fields, keep)
         lease = await self._connection(method)
         try:
-            return await self._exchange(lease, method, request, body, fields)
+            return await self._exchange(lease, method, request, body, fields, switching=bool(keep))
         except Broke:
             if not lease.reused or method not in SAFE_TO_RESEND or body is not None:
                 raise
         lease = _Lease(self, await self._dialer.connect(), reused=False)
-        return await self._exchange(lease, method, request, body, fields)
+        return await self._exchange(lease, method, request, body, fields, switching=bool(keep))
 
     def _request(self, method: bytes, target: bytes, fields: Fields, keep: Collection[bytes]) -> bytes:
         sent = headers.request_fields(fields, authority=self.origin.authority, keep=keep)
@@ -114,7 +114,14 @@ class Upstream:
         return headers.head(method + b" " + before + self.origin.target(target) + b" HTTP/1.1", sent + added)
 
     async def _exchange(
-        self, lease: _Lease, method: bytes, request: bytes, body: bytes | Upload | None, fields: Fields
+        self,
+        lease: _Lease,
+        method: bytes,
+        request: bytes,
+        body: bytes | Upload | None,
+        fields: Fields,
+        *,
+        switching: bool,
     ) -> Answer:
         connection = lease.connection
         try:
@@ -133,7 +140,11 @@ class Upstream:
         except BaseException:
             lease.release(whole=False)
             raise
-        return Answer(message, payload, lease)
+        answer = Answer(message, payload, lease)
+        if answer.status == 101 and not switching:
+            lease.release(whole=False)
+            raise Garbled("the provider switched protocols, which nobody had asked for")
+        return answer
 
     async def _connection(self, method: bytes) -> _Lease:
         loop = asyncio.get_running_loop()

@@ -322,8 +322,8 @@ def test_the_kind_of_a_content_type(content_type: bytes, kind: str) -> None:
     assert policy.content_kind(Fields(((b"Content-Type", content_type),))) == kind
 
 
-def test_an_answer_without_a_content_type_is_of_another_kind() -> None:
-    assert policy.content_kind(Fields(())) == "other"
+def test_an_answer_without_a_content_type_leaves_its_kind_open() -> None:
+    assert policy.content_kind(Fields(())) == "unsaid"
 
 
 @pytest.mark.parametrize(

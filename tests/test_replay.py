@@ -179,7 +179,10 @@ def test_a_whole_made_of_a_stream_is_framed_and_typed_as_one() -> None:
 @pytest.mark.parametrize("name", [b"ETag", b"Content-MD5", b"Digest", b"Content-Length", b"content-encoding"])
 def test_what_described_the_recorded_octets_is_not_said_of_others(name: bytes) -> None:
     recorded = entry(ZIPPED, (name, b"x"), (b"X-A", b"1"), encoding="gzip", chunked=True)
-    assert headers.parse_lines(again(recorded, form=STREAM).head) == ((b"X-A", b"1"),)
+    assert headers.parse_lines(again(recorded, form=STREAM).head) == (
+        (b"Content-Type", b"text/event-stream; charset=utf-8"),
+        (b"X-A", b"1"),
+    )
 
 
 def test_everything_else_is_said_in_its_order() -> None:
@@ -293,4 +296,4 @@ def test_a_fresh_id_never_changes_the_length(body: bytes) -> None:
 
 def test_an_answer_that_says_it_is_not_encoded_still_says_so_in_the_other_form() -> None:
     recorded = entry(BODY, (b"Content-Encoding", b"identity"), encoding="identity")
-    assert fields_of(again(recorded, form=STREAM)) == {b"content-encoding": b"identity"}
+    assert fields_of(again(recorded, form=STREAM))[b"content-encoding"] == b"identity"
