@@ -108,9 +108,9 @@ class Server(web.Server):
             log.debug("a client left before its answer was over")
             return ENDS
         except RequestPayloadError as error:
-            sent = connection.handle_error(request, 400, error)
+            refused = connection.handle_error(request, 400, error)
             connection.force_close()
-            return sent
+            return refused
 
     async def _dispatch(self, connection: Connection, message: RawRequestMessage, payload: StreamReader) -> Sent:
         method, connection.odd_method = connection.odd_method or message.method.encode("ascii"), None
