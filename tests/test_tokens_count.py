@@ -353,6 +353,15 @@ def test_any_json_of_nearly_the_right_shape_is_counted(path: str, body: dict[str
     assert COUNTER.count_completion(path, body).tokens >= 0
 
 
+@pytest.mark.parametrize("odd", [[], {}, None, True, 1.5, "", float("nan")])
+def test_a_type_that_is_no_text_is_counted(odd: object) -> None:
+    item = {"type": odd, "role": odd, "content": [{"type": odd, "text": odd}], "call_id": odd}
+    call = {"type": "function_call", "name": odd, "arguments": odd, "call_id": odd}
+    body = {"messages": [item], "input": [call, item], "tools": [{"type": odd}], "tool_choice": odd}
+    assert COUNTER.count_prompt(CHAT, body).tokens > 0
+    assert COUNTER.count_prompt(RESPONSES, body).tokens > 0
+
+
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_saying_more_costs_no_less_than_the_message(first: str, second: str) -> None:
     one, two = ({"role": "user", "content": text} for text in (first, second))

@@ -139,4 +139,4 @@ def _patched(width: int, height: int, rule: Patches) -> int:
         # Shrunk once more, so that whole patches fit in one direction.
         shrink *= min(math.floor(across) / across, math.floor(down) / down)
         patches = math.ceil(width * shrink / 32) * math.ceil(height * shrink / 32)
-    return 1 + math.ceil(min(patches, MAX_PATCHES) * rule.factor)
+    return 1 + math.ceil(max(1, min(patches, MAX_PATCHES)) * rule.factor)

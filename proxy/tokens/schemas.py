@@ -1,9 +1,9 @@
 """A JSON schema for the answer, as the model reads it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proxy.tokens.jsontext import compact_ascii
 from proxy.tokens.turns import object_of, text_of
 
 # Keywords that constrained decoding enforces (or ignores) do not reach the model. Found on recorded requests: dropping
@@ -39,7 +39,7 @@ def schema_of(body: Mapping[str, object]) -> AnswerSchema | None:
 def render_schema(answer: AnswerSchema) -> str:
     """Return the text that declares the schema to the model: compact JSON, ASCII only, keys in the order given."""
     described = f"// {answer.description}\n" if answer.description else ""
-    told = json.dumps(_told(answer.schema, 0), separators=(",", ":"))
+    told = compact_ascii(_told(answer.schema, 0))
     return f"# Response Formats\n\n## {answer.name}\n\n{described}{told}"
 
 

@@ -5,10 +5,10 @@ object stands on one line, how arrays and unions of objects break) were searched
 billed token counts came out. Every rule below is needed by at least one of them.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from proxy.tokens.jsontext import spaced
 from proxy.tokens.turns import object_of, objects, text_of
 
 # A schema may refer to itself, and references may double at each step: both are cut.
@@ -97,9 +97,9 @@ class _Renderer:
             return "any"
         kind = schema.get("type")
         if isinstance(values := schema.get("enum"), list):
-            return " | ".join(map(literal, values))
+            return " | ".join(map(spaced, values))
         if "const" in schema:
-            return literal(schema["const"])
+            return spaced(schema["const"])
         for word in ("anyOf", "oneOf"):
             if isinstance(variants := schema.get(word), list):
                 return self._union(variants, depth)
@@ -139,14 +139,14 @@ class _Renderer:
         properties = object_of(schema.get("properties"))
         if not properties:
             return "object"
-        required = schema.get("required")
-        required = required if isinstance(required, list) else []
+        listed = schema.get("required")
+        required = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
         members: list[tuple[str, str, str]] = []
         for name, given in properties.items():
             member = self._resolve(given)
             kind = self._type(member, depth + 1)
             optional = "" if name in required else "?"
-            default = f" // default: {literal(member['default'])}" if "default" in member else ""
+            default = f" // default: {spaced(member['default'])}" if "default" in member else ""
             space = "" if kind.startswith("\n") else " "
             members.append((_comment_lines(member), f"{name}{optional}:{space}{kind}", default))
         if any(comment or "\n" in text for comment, text, _ in members):
@@ -164,11 +164,6 @@ class _Renderer:
             target = object_of(self._definitions.get(reference.rpartition("/")[2]))
             schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
         return schema
-
-
-def literal(value: object) -> str:
-    """Return a JSON value as it stands in TypeScript."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _comment_lines(schema: Mapping[str, object], indent: str = "") -> str:

@@ -87,7 +87,7 @@ def responses_turns(body: Mapping[str, object]) -> Iterator[Turn]:
         return
     calls: list[Call] = []
     for item in objects(given):
-        kind = item.get("type", "message")
+        kind = text_of(item.get("type", "message"))
         # A reasoning item stands between calls that were made side by side.
         if calls and kind not in {"function_call", "custom_tool_call", "reasoning"}:
             yield Called(tuple(calls))
@@ -135,7 +135,7 @@ def _said(role: str, content: object, message: Mapping[str, object]) -> Said:
     pictures: list[Picture] = []
     opaque = 0
     for part in objects(content):
-        kind = part.get("type")
+        kind = text_of(part.get("type"))
         if kind in _TEXT_PARTS:
             texts.append(text_of(part.get("text")) or text_of(part.get("refusal")))
         elif kind in {"image_url", "input_image"}:
@@ -143,7 +143,7 @@ def _said(role: str, content: object, message: Mapping[str, object]) -> Said:
             holder = image if isinstance(image, Mapping) else part
             url = text_of(holder.get("url")) if isinstance(image, Mapping) else text_of(image)
             pictures.append(Picture(url, text_of(holder.get("detail")) or "auto"))
-        elif kind is not None:
+        else:
             opaque += 1
     texts.append(text_of(message.get("refusal")))
     return Said(
