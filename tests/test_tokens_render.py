@@ -26,12 +26,12 @@ def argument(
 ) -> str:
     """Return how the argument of a function with these properties is written."""
     schema = {"type": "object", "properties": properties, "required": list(required), **more}
-    text = render_tools([function(schema)])
+    text = render_tools([function(schema)]).text
     return text.partition("type f = (")[2].partition(") => any;")[0]
 
 
 def test_tools_are_a_namespace_of_function_types() -> None:
-    text = render_tools([function({}), Function(name="g", description="Does it.", parameters={})])
+    text = render_tools([function({}), Function(name="g", description="Does it.", parameters={})]).text
     assert text == (
         "# Tools\n\n## functions\n\nnamespace functions {\n\n"
         "type f = () => any;\n\n"
@@ -41,7 +41,7 @@ def test_tools_are_a_namespace_of_function_types() -> None:
 
 
 def test_a_description_is_stripped_line_by_line() -> None:
-    text = render_tools([function({}, "Add.\n\n    Args:\n        a: one\n    ")])
+    text = render_tools([function({}, "Add.\n\n    Args:\n        a: one\n    ")]).text
     assert "// Add.\n//\n// Args:\n// a: one\n//\ntype f" in text
 
 
@@ -57,7 +57,7 @@ def test_an_object_with_a_comment_has_a_line_for_each_member() -> None:
 def test_a_title_stands_above_its_description() -> None:
     titled = {**TEXT, "title": "City"}
     assert argument({"a": titled}) == "_: {\n// City\na?: string,\n}"
-    assert argument({"a": {**titled, "description": "x\ny"}}) == "_: {\n// City\n//\n// x\n// y\na?: string,\n}"
+    assert argument({"a": {**titled, "description": "x \n y"}}) == "_: {\n// City\n//\n// x\n// y\na?: string,\n}"
 
 
 def test_the_schema_itself_may_have_a_comment() -> None:
@@ -82,6 +82,7 @@ def test_a_default_follows_its_member() -> None:
         ({"type": "object"}, "object"),
         ({"type": "array"}, "any[]"),
         ({"type": "array", "items": TEXT}, "string[]"),
+        ({"type": "array", "items": {**TEXT, "description": "unseen"}}, "string[]"),
         ({"type": "array", "items": {"anyOf": [TEXT, {"type": "null"}]}}, "(string | null)[]"),
         ({"type": "array", "items": {"type": "object", "properties": {"x": TEXT}}}, "Array<{ x?: string }>"),
         ({"properties": {"x": TEXT}}, "{ x?: string }"),
@@ -125,7 +126,10 @@ def test_a_schema_that_doubles_at_each_step_is_cut() -> None:
     for level in range(1, 64):
         below = {"$ref": f"#/$defs/{level - 1}"}
         definitions[str(level)] = {"type": "object", "properties": {"l": below, "r": below}}
-    assert len(argument({"a": {"$ref": "#/$defs/63"}}, more={"$defs": definitions})) < 2_000_000
+    schema = {"properties": {"a": {"$ref": "#/$defs/63"}}, "$defs": definitions}
+    one, many = render_tools([function(schema)]), render_tools([function(schema)] * 100)
+    assert (one.whole, many.whole) == (False, False)
+    assert len(many.text) < len(one.text) + 100_000
 
 
 def test_tools_are_read_from_chat_responses_and_the_first_form() -> None:

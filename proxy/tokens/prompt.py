@@ -61,12 +61,16 @@ def conversation(body: Mapping[str, object], endpoint: Endpoint, model: Model, w
         tally.miss()
 
     tally.tokens += frame.answer_start
-    declared = [render_tools(tools.functions)] if tools.functions else []
-    declared += [render_schema(schema)] if schema else []
+    declared: list[str] = []
     if tools.functions:
+        declaration = render_tools(tools.functions)
+        declared.append(declaration.text)
+        tally.add(0, certain=declaration.whole)
         tally.tokens += frame.undescribed if tools.first_is_undescribed else 0
         if frame.named_choice and (name := named_choice(body)):
             tally.tokens += NAMED_CHOICE + words(name)
+    if schema:
+        declared.append(render_schema(schema))
     if declared and endpoint is Endpoint.RESPONSES:
         tally.tokens += words("\n\n".join(declared))
         tally.tokens += frame.responses_tools if tools.functions else frame.responses_schema

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from proxy.tokens.jsontext import compact_ascii
 from proxy.tokens.turns import object_of, text_of
 
-# Keywords that constrained decoding enforces (or ignores) do not reach the model. Found on recorded requests: dropping
-# exactly these gives the billed count in 32 of 32 different schemas.
+# Keywords that constrained decoding enforces (or ignores) do not reach the model. Found on recorded requests: without
+# them, 32 of 32 different schemas have the billed count (minItems is here by analogy).
 UNTOLD = frozenset({"required", "additionalProperties", "default", "minimum", "maximum", "minItems", "maxItems"})
 
 MAX_DEPTH = 64

@@ -5,13 +5,13 @@ object stands on one line, how arrays and unions of objects break) were searched
 billed token counts came out. Every rule below is needed by at least one of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.tokens.jsontext import spaced
 from proxy.tokens.turns import object_of, objects, text_of
 
-# A schema may refer to itself, and references may double at each step: both are cut.
+# A schema may refer to itself, and references may double at each step: both are cut, the second for all tools together.
 MAX_DEPTH = 24
 MAX_NODES = 20_000
 
@@ -57,16 +57,24 @@ def named_choice(body: Mapping[str, object]) -> str:
     return text_of(object_of(choice.get("function")).get("name")) or text_of(choice.get("name"))
 
 
-def render_tools(functions: Sequence[Function]) -> str:
-    """Return the text that declares *functions* to the model."""
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """The text that declares functions to the model, and whether nothing of their schemas was cut."""
+
+    text: str
+    whole: bool
+
+
+def render_tools(functions: Sequence[Function]) -> Declaration:
+    """Return the declaration of *functions*."""
     lines = ["# Tools\n\n## functions\n\nnamespace functions {\n\n"]
+    renderer = _Renderer()
     for function in functions:
         # An empty description has no line; a blank line within one has.
-        for line in function.description.split("\n") if function.description else ():
-            lines.append(f"// {line.strip()}".rstrip() + "\n")
-        lines.append(f"type {function.name} = ({_Renderer(function.parameters).argument()}) => any;\n\n")
+        lines.append(_as_comment(function.description.split("\n") if function.description else ()))
+        lines.append(f"type {function.name} = ({renderer.argument(function.parameters)}) => any;\n\n")
     lines.append("} // namespace functions")
-    return "".join(lines)
+    return Declaration("".join(lines), renderer.whole)
 
 
 def _function(declared: Mapping[str, object]) -> Function:
@@ -78,22 +86,24 @@ def _function(declared: Mapping[str, object]) -> Function:
 
 
 class _Renderer:
-    """Renders one schema; holds its definitions and how much has been rendered."""
+    """Renders schemas one after the other; holds the definitions of the present one and how much there was in all."""
 
-    def __init__(self, schema: Mapping[str, object]) -> None:
-        self._schema = schema
-        self._definitions = {**object_of(schema.get("definitions")), **object_of(schema.get("$defs"))}
+    def __init__(self) -> None:
+        self._definitions: Mapping[str, object] = {}
         self._nodes = 0
+        self.whole = True
 
-    def argument(self) -> str:
-        if not object_of(self._schema.get("properties")):
+    def argument(self, schema: Mapping[str, object]) -> str:
+        if not object_of(schema.get("properties")):
             return ""
-        return "_: " + _comment_lines(self._schema) + self._object(self._schema, 0)
+        self._definitions = {**object_of(schema.get("definitions")), **object_of(schema.get("$defs"))}
+        return "_: " + _comment(schema) + self._object(schema, 0)
 
     def _type(self, given: object, depth: int) -> str:
         self._nodes += 1
         schema = self._resolve(given)
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            self.whole = False
             return "any"
         kind = schema.get("type")
         if isinstance(values := schema.get("enum"), list):
@@ -121,16 +131,17 @@ class _Renderer:
                 return "any"
 
     def _array(self, item: Mapping[str, object], depth: int) -> str:
-        comment = _comment_lines(item)
         inner = self._type(item, depth + 1)
+        # What is said of the items is shown for objects only.
+        comment = _comment(item) if inner.startswith("{") else ""
         if comment or "\n" in inner:
             return f"Array<\n{comment}{inner}\n>"
-        if "{" in inner:
+        if inner.startswith("{"):
             return f"Array<{inner}>"
         return f"({inner})[]" if " | " in inner else f"{inner}[]"
 
     def _union(self, variants: Sequence[object], depth: int) -> str:
-        rendered = [(_comment_lines(self._resolve(v), indent=" "), self._type(v, depth + 1)) for v in variants]
+        rendered = [(_comment(self._resolve(v), indent=" "), self._type(v, depth + 1)) for v in variants]
         if any(comment or "\n" in kind for comment, kind in rendered):
             return "".join(f"\n{comment} | {kind}" for comment, kind in rendered)
         return " | ".join(kind for _, kind in rendered)
@@ -148,7 +159,7 @@ class _Renderer:
             optional = "" if name in required else "?"
             default = f" // default: {spaced(member['default'])}" if "default" in member else ""
             space = "" if kind.startswith("\n") else " "
-            members.append((_comment_lines(member), f"{name}{optional}:{space}{kind}", default))
+            members.append((_comment(member), f"{name}{optional}:{space}{kind}", default))
         if any(comment or "\n" in text for comment, text, _ in members):
             return "{\n" + "".join(f"{comment}{text},{default}\n" for comment, text, default in members) + "}"
         # Without a comment anywhere, the object stands on one line, and nothing follows its last member.
@@ -166,11 +177,15 @@ class _Renderer:
         return schema
 
 
-def _comment_lines(schema: Mapping[str, object], indent: str = "") -> str:
-    return "".join(f"{indent}//{' ' if line else ''}{line}\n" for line in _comments(schema))
+def _comment(schema: Mapping[str, object], indent: str = "") -> str:
+    return _as_comment(_said_of(schema), indent)
 
 
-def _comments(schema: Mapping[str, object]) -> Iterator[str]:
+def _as_comment(lines: Iterable[str], indent: str = "") -> str:
+    return "".join(f"{indent}// {line.strip()}".rstrip() + "\n" for line in lines)
+
+
+def _said_of(schema: Mapping[str, object]) -> Iterator[str]:
     title, description = text_of(schema.get("title")), text_of(schema.get("description"))
     if title:
         yield title
