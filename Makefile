@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo run test nightly check bench clean
+.PHONY: help setup demo run test nightly coverage check bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -29,10 +29,13 @@ run: $(READY)  ## Run the proxy on its defaults (ARGS="--port 9000 --upstream UR
 	$(BIN)/askonce serve $(ARGS)
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest -m "not nightly" --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -m "not nightly" $(ARGS)
 
 nightly: $(READY)  ## Run the tests that take minutes, too
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(READY)  ## Run the tests and show which lines and branches none of them takes
+	$(BIN)/python -m pytest -m "not nightly" --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 check: $(READY)  ## Lint, types, import contracts, Dockerfile
 	$(BIN)/ruff check .
