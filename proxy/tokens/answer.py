@@ -23,7 +23,7 @@ def conversation(answer: Mapping[str, object], endpoint: Endpoint, model: Model,
     tally = Tally()
     reasoning = model.family is Family.REASONING
     # Reasoning is billed and never sent.
-    tally.lower_bound = model.family is not Family.CLASSIC
+    tally.lower_bound = model.family in {Family.EARLY_REASONING, Family.REASONING}
     if endpoint is Endpoint.CHAT:
         for choice in objects(answer.get("choices")):
             # A call that the request demanded by name ends with "stop"; its header was given, not generated.

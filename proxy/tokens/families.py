@@ -12,6 +12,8 @@ class Family(StrEnum):
 
     CLASSIC = "classic"
     """gpt-3.5, gpt-4, gpt-4o, gpt-4.1, gpt-4.5."""
+    FIRST_CHAT = "first_chat"
+    """gpt-3.5-turbo-0301, which Azure called gpt-35-turbo: a token more for each message."""
     EARLY_REASONING = "early_reasoning"
     """o1, o3-mini: frames like the classics, with one token less before the answer."""
     REASONING = "reasoning"
@@ -37,6 +39,7 @@ _RULES: tuple[tuple[re.Pattern[str], EncodingName, Family], ...] = tuple(
         # Before gpt-5: the non-reasoning chat snapshots of that line are framed like the rest of it.
         (r"o[3-9](?!\d)|gpt-[5-9](?!\d)|gpt-oss|codex-|computer-use", EncodingName.O200K, Family.REASONING),
         (r"gpt-4o|gpt-4\.\d|chatgpt-|gpt-audio|gpt-realtime", EncodingName.O200K, Family.CLASSIC),
+        (r"gpt-3\.5-turbo-0301|gpt-35-turbo$", EncodingName.CL100K, Family.FIRST_CHAT),
         (r"gpt-4(?!\d)|gpt-3\.?5", EncodingName.CL100K, Family.CLASSIC),
         (r"text-embedding-(?:ada-002|3-)", EncodingName.CL100K, Family.CLASSIC),
         (r"(?:davinci|babbage)(?:-002|:20)", EncodingName.CL100K, Family.CLASSIC),

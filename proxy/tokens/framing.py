@@ -5,7 +5,7 @@ repositories they were fitted on and on others). Where a figure has a likely rea
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from proxy.tokens.families import Family
@@ -32,6 +32,8 @@ class Framing:
 
     answer_start: int
     """The opened message that the model is to fill."""
+    message: int = 0
+    """Beyond `MESSAGE` for every message."""
     assistant: int
     """Beyond `MESSAGE` for an earlier answer: the channel and its mark."""
     result: int
@@ -77,6 +79,7 @@ _CLASSIC = Framing(
 FRAMINGS: Mapping[Family, Framing] = MappingProxyType(
     {
         Family.CLASSIC: _CLASSIC,
+        Family.FIRST_CHAT: replace(_CLASSIC, message=1),
         Family.EARLY_REASONING: Framing(
             answer_start=2,
             assistant=0,

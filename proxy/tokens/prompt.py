@@ -131,6 +131,7 @@ def _add_turns(tally: Tally, turns: Iterable[Turn], model: Model, words: Words, 
         match turn:
             case Said():
                 _add_message(tally, turn, model, words)
+                tally.tokens += frame.message
                 if turn.role == "assistant":
                     tally.tokens += frame.assistant + (chat_header or 0)
             case Called(calls=calls):
