@@ -28,8 +28,8 @@ FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """RFC 9110 section 5.6.2."""
 
 
-FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
-"""Fields that would be untrue, and open the door to a second request, if they were set by hand."""
+WRITTEN_BY_US = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te"})
+"""Fields that would be untrue, and could open the door to a second request, if they were set by hand."""
 
 
 def _setting(
@@ -386,9 +386,7 @@ def _check_together(config: Config) -> None:
     for name, value in config.upstream.add_headers.items():
         if not re.fullmatch(FIELD_NAME, name) or re.search(r"[\r\n\0]", value):
             raise ConfigError(f"upstream.add_headers.{name}: not a valid header field")
-        if name.lower() in FRAMING:
-            raise ConfigError(f"upstream.add_headers.{name}: says how a message is framed, which is not for settings")
-        if name.lower() in ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te"):
+        if name.lower() in WRITTEN_BY_US:
             raise ConfigError(f"upstream.add_headers.{name}: frames or routes the request and is written by the proxy")
     for number, name in enumerate(config.cache.key_headers):
         if not re.fullmatch(FIELD_NAME, name):

@@ -284,3 +284,19 @@ def test_members_over_several_lines_count_together() -> None:
     fields = Fields(((b"Accept-Encoding", b"br"), (b"accept-encoding", b"gzip;q=0")))
     assert headers.accepts(fields.tokens(b"accept-encoding"), b"br")
     assert not headers.accepts(fields.tokens(b"accept-encoding"), b"gzip")
+
+
+def test_a_block_is_the_lines_of_what_comes_back() -> None:
+    fields = Fields(((b"A", b"1"), (b"Connection", b"x-hop"), (b"X-Hop", b"1"), (b"Set-Cookie", b"c"), (b"B", b"")))
+    assert headers.block(fields) == b"A: 1\r\nSet-Cookie: c\r\nB: \r\n"
+
+
+def test_one_set_of_fields_makes_blocks_without_different_fields() -> None:
+    fields = Fields(((b"A", b"1"), (b"Set-Cookie", b"c")))
+    blocks = [headers.block(fields, without=without) for without in ((), (b"set-cookie",), (b"a",))]
+    assert blocks == [b"A: 1\r\nSet-Cookie: c\r\n", b"A: 1\r\n", b"Set-Cookie: c\r\n"]
+
+
+def test_the_length_stands_in_a_block_even_where_connection_names_it() -> None:
+    fields = Fields(((b"Content-Length", b"7"), (b"Connection", b"content-length")))
+    assert headers.block(fields) == b"Content-Length: 7\r\n"
