@@ -45,13 +45,15 @@ class Fields:
         """For ``block``: the end-to-end fields by name, as lines."""
         self.names = [name.lower() for name, _ in raw]
         """The names in lower case, in the order of *raw*."""
-        by_name: dict[bytes, bytes | tuple[bytes, ...]] = dict(
-            zip(self.names, [value for _, value in raw], strict=True)
-        )
+        by_name: dict[bytes, bytes | list[bytes]] = dict(zip(self.names, [value for _, value in raw], strict=True))
         if len(by_name) != len(raw):
-            for name in by_name:
-                if self.names.count(name) > 1:
-                    by_name[name] = tuple(pair[1] for each, pair in zip(self.names, raw, strict=True) if each == name)
+            by_name.clear()
+            for name, (_, value) in zip(self.names, raw, strict=True):
+                before = by_name.get(name)
+                if isinstance(before, list):
+                    before.append(value)
+                else:
+                    by_name[name] = value if before is None else [before, value]
         self._by_name = by_name
 
     def __repr__(self) -> str:
@@ -61,14 +63,14 @@ class Fields:
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field called *name* (lower case)."""
         value = self._by_name.get(name)
-        return value[0] if type(value) is tuple else value  # type: ignore[return-value]
+        return value[0] if isinstance(value, list) else value
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of *name*, in order."""
         value = self._by_name.get(name)
         if value is None:
             return ()
-        return value if isinstance(value, tuple) else (value,)
+        return tuple(value) if isinstance(value, list) else (value,)
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._by_name
@@ -87,7 +89,9 @@ def block(fields: Fields, *, without: Collection[bytes] = ()) -> bytes:
         stops = HOP_BY_HOP.union(fields.tokens(b"connection")) - {b"content-length"}
         named = zip(fields.names, fields.raw, strict=True)
         fields.written = [(name, b"%b: %b\r\n" % pair) for name, pair in named if name not in stops]
-    return b"".join([line for name, line in fields.written if name not in without])
+    kept = [line for name, line in fields.written if name not in without]
+    # Not joined, for the reason given at ``lines``.
+    return b"%b" * len(kept) % tuple(kept)
 
 
 def request_fields(fields: Fields, *, authority: bytes, keep: Collection[bytes] = ()) -> list[tuple[bytes, bytes]]:

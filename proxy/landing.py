@@ -20,6 +20,9 @@ from proxy.tiers.exact import ExactTier
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
 
+OFF_LOOP_CODED_BYTES = 8 * 1024
+"""The same for a body in a content coding, which may be many times as long when it is undone."""
+
 NEVER_KEPT = headers.COOKIES | headers.CDN_LABELS | {b"age"}
 """Fields of an answer that belong to its first delivery alone."""
 
@@ -70,9 +73,10 @@ class Ground:
             return Finding(unkept=Unkept.STATUS)
         if policy.content_kind(head.fields) not in ("stream" if candidate.form.stream else "json", "unsaid"):
             return Finding(unkept=Unkept.UNREADABLE)
-        if len(body) > OFF_LOOP_BYTES:
-            return await asyncio.to_thread(_read_answer, dialect, body, _encoding(head.fields), candidate.form)
-        return _read_answer(dialect, body, _encoding(head.fields), candidate.form)
+        encoding = _encoding(head.fields)
+        if len(body) > (OFF_LOOP_CODED_BYTES if encoding else OFF_LOOP_BYTES):
+            return await asyncio.to_thread(_read_answer, dialect, body, encoding, candidate.form)
+        return _read_answer(dialect, body, encoding, candidate.form)
 
     def _unkept(self, plan: Plan, landing: Landing, found: Finding) -> Unkept | None:
         if landing.head is None or landing.error is not None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from proxy import fingerprint, headers, labels
 from proxy.call import Call, Candidate, Deliver, Repeat, Reply
@@ -11,7 +12,7 @@ from proxy.config import CacheSettings, Config
 from proxy.errors import Garbled, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
 from proxy.headers import Fields
-from proxy.landing import Ground
+from proxy.landing import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Ground
 from proxy.ledger import Ledger
 from proxy.meter import Meter
 from proxy.model import CutOff, Entry, Finding, Form, Key, Outcome, Reason, Unkept
@@ -141,7 +142,7 @@ class Pipeline:
         if plan.read and key is not None:
             found = await self._exact.look_up(key, max_age_s=candidate.asked.max_age_s)
             if isinstance(found, Found):
-                again = self._replay(found.entry, call, candidate.form, dialect)
+                again = await self._replay(found.entry, call, candidate.form, dialect)
                 if isinstance(again, Replayed):
                     self._reception.remember(call, dialect, candidate)
                     await deliver(self._hit(found, again, candidate, call, meter))
@@ -192,9 +193,15 @@ class Pipeline:
         finally:
             seat.leave()
 
-    def _replay(self, entry: Entry, call: Call, form: Form, dialect: Dialect) -> Replayed | Reason:
+    async def _replay(self, entry: Entry, call: Call, form: Form, dialect: Dialect) -> Replayed | Reason:
         accepted = call.fields.tokens(b"accept-encoding")
-        return replay(entry, form=form, accept_encoding=accepted, dialect=dialect, settings=self._replay_settings)
+        again = partial(
+            replay, entry, form=form, accept_encoding=accepted, dialect=dialect, settings=self._replay_settings
+        )
+        long = len(entry.body) > (OFF_LOOP_CODED_BYTES if entry.encoding else OFF_LOOP_BYTES)
+        if long and (form != entry.form or entry.encoding or self._replay_settings.fresh_ids):
+            return await asyncio.to_thread(again)
+        return again()
 
     def _hit(self, found: Found, again: Replayed, candidate: Candidate, call: Call, meter: Meter) -> Reply:
         entry = found.entry

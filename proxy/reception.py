@@ -57,7 +57,9 @@ class Reception:
         if known is not None:
             self._remembered.move_to_end(read)
             return known
-        return await self._consider(call, dialect)
+        if isinstance(call.body, bytes) and len(call.body) > OFF_LOOP_BYTES:
+            return await asyncio.to_thread(self._consider, call, dialect)
+        return self._consider(call, dialect)
 
     def remember(self, call: Call, dialect: Dialect, candidate: Candidate) -> None:
         """*call* was a hit, so its like will come again."""
@@ -81,7 +83,7 @@ class Reception:
         seen = tuple([pair for name, pair in zip(fields.names, fields.raw, strict=True) if name in looked_at])
         return dialect.name, call.target, seen, self.peer_matters and self._trusted(call.peer), call.body
 
-    async def _consider(self, call: Call, dialect: Dialect) -> Candidate:
+    def _consider(self, call: Call, dialect: Dialect) -> Candidate:
         asked = policy.control(call.fields)
         owner = self._tenants.of(call.fields, peer_trusted=self.peer_matters and self._trusted(call.peer))
 
@@ -95,7 +97,7 @@ class Reception:
         unfit = policy.unfit_headers(call.fields)
         if unfit is Reason.ENCODED_BODY:
             return out(unfit)
-        request = await _json(call.body)
+        request = canonical.read(call.body)
         if isinstance(request, Unfit):
             return out(request.reason)
         if unfit is not None:
@@ -120,9 +122,3 @@ class Reception:
             tenant=owner,
             identity=identity.exact,
         )
-
-
-async def _json(body: bytes) -> Json | Unfit:
-    if len(body) > OFF_LOOP_BYTES:
-        return await asyncio.to_thread(canonical.read, body)
-    return canonical.read(body)
