@@ -1,5 +1,7 @@
 """An answer being written to a client: framed for it, the head and the first of the body in one write."""
 
+from collections.abc import Callable
+
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from proxy import headers, labels
@@ -40,11 +42,12 @@ class Exchange:
         self.begun = True
         self.reply = reply
         if isinstance(body, bytes):
-            connection.send(self.whole(reply, body))
+            framing, chunked = self._framing(reply)
+            connection.send(_whole(reply, reply.head, framing, b"" if self._bodiless(reply) else body, chunked=chunked))
             await connection.drained()
             return
         framing, chunked = self._framing(reply)
-        sink = _Sink(connection, _head(reply, framing), chunked=chunked, bodiless=self._bodiless(reply))
+        sink = _Sink(connection, _head(reply, reply.head, framing), chunked=chunked, bodiless=self._bodiless(reply))
         try:
             await body.pour(sink)
         except (UpstreamError, Abandoned, Lagged):
@@ -53,15 +56,20 @@ class Exchange:
             raise
         sink.finish()
 
-    def whole(self, reply: Reply, body: bytes) -> bytes:
-        """Head and body in one piece."""
+    def again(self, reply: Reply, head_at: Callable[[float], bytes]) -> Callable[[float], bytes] | None:
+        """What writes *reply*, just sent, as of another moment; None where the connection did not go on.
+
+        It is for any connection that goes on, so it knows nothing of this one.
+        """
+        body = reply.body
+        if not isinstance(body, bytes) or self._bodiless(reply) or self.after is ENDS:
+            return None
         framing, chunked = self._framing(reply)
-        head = _head(reply, framing)
-        if self._bodiless(reply):
-            return head
-        if not chunked:
-            return head + body
-        return b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
+
+        def write(now: float) -> bytes:
+            return _whole(reply, head_at(now), framing, body, chunked=chunked)
+
+        return write
 
     @property
     def after(self) -> Sent:
@@ -132,5 +140,13 @@ class _Sink:
             self.flush()
 
 
-def _head(reply: Reply, framing: bytes) -> bytes:
-    return b"%b\r\n%b%b\r\n" % (headers.status_line(reply.status, reply.phrase), reply.head, framing)
+def _head(reply: Reply, head: bytes, framing: bytes) -> bytes:
+    return b"%b\r\n%b%b\r\n" % (headers.status_line(reply.status, reply.phrase), head, framing)
+
+
+def _whole(reply: Reply, head: bytes, framing: bytes, body: bytes, *, chunked: bool) -> bytes:
+    """Head and body in one piece."""
+    octets = _head(reply, head, framing)
+    if not chunked:
+        return octets + body
+    return b"%b%x\r\n%b\r\n0\r\n\r\n" % (octets, len(body), body) if body else octets + b"0\r\n\r\n"

@@ -6,7 +6,6 @@ aiohttp parses requests and runs one handler per connection; the answers are wri
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
@@ -15,9 +14,9 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from proxy import headers
 from proxy.arriving import READ_BYTES, request_body
-from proxy.call import Call, Repeat, Reply
+from proxy.call import Call, Reply
 from proxy.config import CacheSettings, ServerSettings
-from proxy.connection import ENDS, GOES_ON, Connection, Sent
+from proxy.connection import ENDS, Connection, Sent
 from proxy.errors import UpstreamError
 from proxy.exchange import Exchange
 from proxy.flights import Abandoned, Lagged
@@ -147,23 +146,11 @@ class Server(web.Server):
                 raise error.__cause__ from error
             return exchange.refuse(502, str(error), _code(error))
         reply = exchange.reply
-        if reply is not None and reply.repeat is not None and exchange.after is GOES_ON:
-            self._remember(connection, exchange, fields, reply, reply.repeat)
+        if reply is not None and reply.repeat is not None and self._wire is not None:
+            octets, again = connection.taken_octets(fields), exchange.again(reply, reply.repeat.head_at)
+            if octets is not None and again is not None:
+                self._wire.remember(octets, reply.repeat.entry, again, reply.repeat.receipt)
         return exchange.after
-
-    def _remember(
-        self, connection: Connection, exchange: Exchange, fields: Fields, reply: Reply, repeat: Repeat
-    ) -> None:
-        """Let the wire answer the next request with the same octets."""
-        octets = connection.taken_octets(fields)
-        if octets is None or self._wire is None or connection.draining or not isinstance(reply.body, bytes):
-            return
-        body = reply.body
-
-        def write(now: float) -> bytes:
-            return exchange.whole(replace(reply, head=repeat.head_at(now)), body)
-
-        self._wire.remember(octets, repeat.entry, write, repeat.receipt)
 
     async def _tunnel(self, exchange: Exchange, target: bytes, fields: Fields) -> Sent:
         self._pipeline.tunnelled()
