@@ -171,6 +171,10 @@ class Lease(Protocol):
         """Give it back; *whole*: the answer was read to its end."""
         ...
 
+    def detach(self) -> Connection:
+        """Take it out of the pool for good."""
+        ...
+
 
 class Answer:
     """The head of the provider's answer, and its body as it comes. Leave the context to let the connection go."""
@@ -198,7 +202,7 @@ class Answer:
 
     def take_over(self, reader: OctetReader) -> Connection:
         """After a 101: hand everything that comes from now on to *reader*. The connection is the caller's to end."""
-        connection = self._lease.connection
+        connection = self._lease.detach()
         connection.set_parser(reader, None)
         return connection
 

@@ -46,6 +46,11 @@ class _Lease:
         self.reused = reused
         self.upload: asyncio.Task[None] | None = None
 
+    def detach(self) -> Connection:
+        """The connection, which is no longer the pool's: it may be silent for as long as its ends like."""
+        self._pool.unwatch(self.connection)
+        return self.connection
+
     def release(self, *, whole: bool) -> None:
         """Back to the pool where the exchange is over on both sides, else closed."""
         sent = self.upload is None or (
@@ -75,7 +80,7 @@ class Upstream:
         self._watching: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Upstream {self.origin.identity.decode()}, {len(self._idle)} idle>"
+        return f"<Upstream {self.origin.identity.decode()}, {len(self._idle)} idle, {len(self._in_use)} in use>"
 
     async def ask(
         self,
