@@ -1,9 +1,11 @@
 """A request body: whole where it may be looked at, else as it arrives."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.connection import Connection
 from proxy.headers import Fields
@@ -38,7 +40,7 @@ class Arriving:
         if self._expects:
             self._expects = False
             self._connection.send(_CONTINUE)
-        while chunk := await self._payload.readany():
+        while chunk := await _next(self._connection, self._payload):
             yield chunk
 
 
@@ -61,9 +63,19 @@ async def request_body(
         connection.send(_CONTINUE)
     pieces: list[bytes] = []
     size = 0
-    while chunk := await payload.readany():
+    while chunk := await _next(connection, payload):
         pieces.append(chunk)
         size += len(chunk)
         if size > whole_up_to:
             return Arriving(connection, payload, chunked=message.chunked, expects=False, begun=b"".join(pieces))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _next(connection: Connection, payload: StreamReader) -> bytes:
+    """The next octets of a body; a client may take its time over them, but not for ever."""
+    try:
+        async with asyncio.timeout(connection.stall_s):
+            return await payload.readany()
+    except TimeoutError:
+        payload.set_exception(RequestPayloadError("the request body did not go on"))
+        raise RequestPayloadError("the request body did not go on") from None

@@ -1,10 +1,10 @@
 """A call as it came in, and the reply as it goes out."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.headers import Fields
-from proxy.model import Entry, Form, Json, Key, Outcome, Reason, TenantId
+from proxy.model import Entry, Form, Key, Outcome, Reason, TenantId
 from proxy.policy import Control, Plan
 from proxy.ports import Body, Dialect, Upload
 from proxy.receipts import Receipt
@@ -18,7 +18,7 @@ class Call:
     target: bytes
     """Path and query in origin form, octet for octet."""
     fields: Fields
-    body: bytes | Upload | None
+    body: bytes | Upload | None = field(repr=False)
     """Whole where it may be a candidate for the cache, else as it arrives; None where there is none."""
     dialect: Dialect | None = None
     """None: not a cached path."""
@@ -30,7 +30,8 @@ class Call:
 class Candidate:
     """A call of which the cache knows enough to decide."""
 
-    request: Json
+    model: str
+    """The model that the request names, as a label."""
     asked: Control
     plan: Plan
     form: Form
@@ -47,6 +48,8 @@ class Repeat:
     head_at: Callable[[float], bytes]
     """The head as of a moment, for it tells the age of the answer."""
     receipt: Receipt
+    generation: int
+    """What was known of keys when the entry was looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +58,9 @@ class Reply:
 
     status: int
     phrase: bytes
-    head: bytes
+    head: bytes = field(repr=False)
     """Field lines, CRLF after each, without Transfer-Encoding; a Content-Length among them is true."""
-    body: bytes | Body
+    body: bytes | Body = field(repr=False)
     sized: bool
     """*head* says the Content-Length, or the reply has no body by its nature."""
     outcome: Outcome | None = None

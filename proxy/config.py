@@ -70,6 +70,7 @@ class ServerSettings:
     drain_s: float = _setting(120.0, least=0)
     keepalive_s: float = _setting(3600.0, least=1)
     half_close_grace_s: float = _setting(0.5, least=0.05)
+    stall_timeout_s: float = _setting(3600.0, least=600)
     max_header_bytes: int = _setting(65536, least=1024)
     max_header_fields: int = _setting(512, least=16)
     trusted_proxies: tuple[str, ...] = ()

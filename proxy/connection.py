@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from proxy import headers, labels
@@ -75,10 +76,12 @@ class Connection(RequestHandler):
 
     __slots__ = (
         "_after_eof",
+        "_before",
         "_delivered",
         "_eof_watch",
         "_head_bytes",
         "_held",
+        "_last_body",
         "_midway",
         "_octets",
         "_wire",
@@ -86,11 +89,21 @@ class Connection(RequestHandler):
         "grace_s",
         "odd_method",
         "sends_no_more",
+        "stall_s",
     )
 
-    def __init__(self, manager: web.Server, *, grace_s: float, wire: Wire | None, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        grace_s: float,
+        stall_s: float,
+        wire: Wire | None,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(manager, **options)
         self.grace_s = grace_s
+        self.stall_s = stall_s
         self._wire = wire
         self._held = b""
         """A head that remembered requests begin with, until its body comes."""
@@ -101,6 +114,9 @@ class Connection(RequestHandler):
         """The real method of the next request, where aiohttp's parser was shown another."""
         self.sends_no_more = False
         self._midway = False
+        self._before = 0
+        """How many requests had come when the one in hand began."""
+        self._last_body: StreamReader | None = None
         self._head_bytes = 0
         self._delivered = 0
         self._after_eof = 0
@@ -121,10 +137,13 @@ class Connection(RequestHandler):
         # A connection whose first octets come at once has no waiter yet.
         if (self._waiter is None or self._waiter.done() or self._messages) and self._request_count:
             self._collect(data)
-            super().data_received(data)
+            self._parse(data)
             self._fail_body()
             return
         if self._midway:
+            if self._before != self._request_count:
+                # The start of this request came behind the one before.
+                self._before, self._octets, self._head_bytes = self._request_count, None, 0
             self._collect(data)
             self._head_bytes += len(data)
             if self._head_bytes > HEADS_BYTES * self.max_field_size:
@@ -135,12 +154,31 @@ class Connection(RequestHandler):
                 return
             if self._held:
                 data, self._held = self._held + data, b""
-            self._octets, self._head_bytes = b"", len(data)
-            self._collect(data)
+            self._begin(data)
             data = self._known_method(data)
+        self._parse(data)
+
+    def _begin(self, data: bytes) -> None:
+        self._octets, self._head_bytes, self._before = b"", len(data), self._request_count
+        self._collect(data)
+
+    def _parse(self, data: bytes) -> None:
         super().data_received(data)
-        # No message: the head is not whole yet, and what comes next is not the start of a request.
-        self._midway = not self._messages
+        if self._messages:
+            self._last_body = self._messages[-1][1]
+        self._midway = self._within_a_head(data)
+
+    def _within_a_head(self, data: bytes) -> bool:
+        """Whether the parser may hold the start of a head, so that what comes next is not the start of a request."""
+        come = self._request_count - self._before
+        if come == 0:
+            return True
+        body = self._last_body
+        if body is None or not body.is_eof() or data.endswith(HEAD_END):
+            return False
+        if come > 1 or self._octets is None:
+            return True
+        return len(self._octets) != self._octets.find(HEAD_END) + len(HEAD_END) + body.total_bytes
 
     def _refuse_head(self) -> None:
         body = labels.error_body("the header fields are too large (server.max_header_bytes)", "headers_too_large")
@@ -216,7 +254,8 @@ class Connection(RequestHandler):
         """Let the parser have what is held back."""
         if self._held:
             held, self._held = self._held, b""
-            super().data_received(held)
+            self._begin(held)
+            self._parse(held)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: it has left, or only closed its sending side and still reads.
@@ -273,7 +312,12 @@ class Connection(RequestHandler):
     async def drained(self) -> None:
         """Wait while the client reads more slowly than we write."""
         if self._paused:
-            await self._drain_helper()
+            try:
+                async with asyncio.timeout(self.stall_s):
+                    await self._drain_helper()
+            except TimeoutError:
+                self.break_off(loudly=True)
+                raise ConnectionResetError("the client took nothing for too long") from None
 
     def break_off(self, *, loudly: bool) -> None:
         """End an answer so that it cannot be taken for a whole one.

@@ -40,4 +40,6 @@ class Garbled(UpstreamError):
 
 def told(error: BaseException) -> str:
     """What *error* says; its name where it says nothing."""
-    return str(error) or type(error).__name__
+    # Parsers quote what they stumbled over, line by line below the reason: that is somebody's answer.
+    said = getattr(error, "message", None) or str(error)
+    return str(said).partition("\n")[0].rstrip(": ") or type(error).__name__

@@ -9,6 +9,10 @@ from proxy.call import Reply
 from proxy.connection import ENDS, GOES_ON, Connection, Sent
 from proxy.errors import UpstreamError
 from proxy.flights import Abandoned, Lagged
+from proxy.ports import Sink
+
+LARGE_BYTES = 256 * 1024
+"""A body above this goes out in pieces of this size, at the pace of its client."""
 
 
 class Exchange:
@@ -41,6 +45,8 @@ class Exchange:
         connection, body = self.connection, reply.body
         self.begun = True
         self.reply = reply
+        if isinstance(body, bytes) and len(body) > LARGE_BYTES:
+            body = _Large(body)
         if isinstance(body, bytes):
             framing, chunked = self._framing(reply)
             connection.send(_whole(reply, reply.head, framing, b"" if self._bodiless(reply) else body, chunked=chunked))
@@ -62,7 +68,7 @@ class Exchange:
         It is for any connection that goes on, so it knows nothing of this one.
         """
         body = reply.body
-        if not isinstance(body, bytes) or self._bodiless(reply) or self.after is ENDS:
+        if not isinstance(body, bytes) or len(body) > LARGE_BYTES or self._bodiless(reply) or self.after is ENDS:
             return None
         framing, chunked = self._framing(reply)
 
@@ -98,6 +104,21 @@ class Exchange:
         elif self._version10:
             framing += b"Connection: keep-alive\r\n"
         return framing, chunked
+
+
+class _Large:
+    """A recorded body that is sent piece by piece, so that clients who do not read hold no copy of it each."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self.poured_bytes = 0
+
+    async def pour(self, sink: Sink) -> None:
+        for start in range(0, len(self._octets), LARGE_BYTES):
+            piece = self._octets[start : start + LARGE_BYTES]
+            self.poured_bytes += len(piece)
+            if not sink.write(piece):
+                await sink.drained()
 
 
 class _Sink:

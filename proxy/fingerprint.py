@@ -24,7 +24,11 @@ ANSWER_RELEVANT = (
 """Request header fields that change the answer or whose account pays for it."""
 
 CREDENTIALS = (b"authorization", b"api-key", b"x-api-key")
+CREDENTIAL_ENDINGS = (b"api-key", b"apikey", b"subscription-key", b"authorization", b"-auth", b"-token")
+"""Whatever else ends so is taken for a credential too: of gateways, of other clouds. At worst that costs a hit."""
 """Where clients carry their keys: OpenAI and most others, Azure, Anthropic."""
+
+_CREDENTIALS = frozenset(CREDENTIALS)
 
 MAX_VARY_NAMES = 16
 
@@ -71,7 +75,9 @@ class Tenants:
         by_header = fields.all(self._header) if self._header else ()
         if by_header and peer_trusted:
             return self._keyed(((b"header",), by_header))
-        return self._keyed(((b"credential",), by_header, *[fields.all(name) for name in CREDENTIALS]))
+        others = sorted({name for name in fields.names if name.endswith(CREDENTIAL_ENDINGS)} - _CREDENTIALS)
+        told = [part for name in others for part in ((name,), fields.all(name))]
+        return self._keyed(((b"credential",), by_header, *[fields.all(name) for name in CREDENTIALS], *told))
 
     def _keyed(self, parts: tuple[tuple[bytes, ...], ...]) -> TenantId:
         known = self._known.get(parts)

@@ -51,7 +51,7 @@ class Ground:
         gated = candidate.plan.reason is Reason.TEMPERATURE and unkept is None
         self._ledger.fetched(
             FetchReceipt(
-                model=policy.model_of(candidate.request),
+                model=candidate.model,
                 status=landing.head.status if landing.head is not None else None,
                 bytes_in=landing.bytes_in,
                 total_s=landing.total_s,
@@ -108,7 +108,7 @@ class Ground:
             encoding=_encoding(head.fields),
             chunked=b"content-length" not in head.fields or b"transfer-encoding" in head.fields,
             form=candidate.form,
-            model=found.model or policy.model_of(candidate.request),
+            model=found.model or candidate.model,
             usage=found.usage,
             created=created,
             expires=created + ttl_s,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from proxy import policy
 from proxy.call import Call, Candidate, Reply
 from proxy.flights import Flight
 from proxy.model import CutOff, Entry, Outcome, Reason
@@ -30,7 +29,7 @@ class Meter:
     def consider(self, candidate: Candidate) -> None:
         """Until more is known the call has the outcome that its plan foresees."""
         self.considered = True
-        self.model = policy.model_of(candidate.request)
+        self.model = candidate.model
         self.outcome = Outcome.BYPASS if candidate.plan.bypass else Outcome.MISS
         self.reason = candidate.plan.reason
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
@@ -176,9 +176,9 @@ class Entry:
     status: int
     phrase: bytes
     """The reason phrase of the status line."""
-    head: bytes
+    head: bytes = field(repr=False)
     """The end-to-end header fields as lines, ``Name: value`` and CRLF each, as they came but without Set-Cookie."""
-    body: bytes
+    body: bytes = field(repr=False)
     """Body octets, still in *encoding*."""
     encoding: str = ""
     """Content-Encoding in lower case; empty for identity."""

@@ -137,6 +137,7 @@ class Pipeline:
     async def _answer(self, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter, deliver: Deliver) -> None:
         """Look up, join, or fetch."""
         plan, identity = candidate.plan, candidate.identity
+        generation = self._exact.generation
         key = self._exact.narrow(identity, dialect.name, call.fields) if identity is not None else None
         reason = plan.reason
         if plan.read and key is not None:
@@ -145,7 +146,7 @@ class Pipeline:
                 again = await self._replay(found.entry, call, candidate.form, dialect)
                 if isinstance(again, Replayed):
                     self._reception.remember(call, dialect, candidate)
-                    await deliver(self._hit(found, again, candidate, call, meter))
+                    await deliver(self._hit(found, again, candidate, call, meter, generation))
                     return
                 reason = again
             else:
@@ -203,7 +204,9 @@ class Pipeline:
             return await asyncio.to_thread(again)
         return again()
 
-    def _hit(self, found: Found, again: Replayed, candidate: Candidate, call: Call, meter: Meter) -> Reply:
+    def _hit(
+        self, found: Found, again: Replayed, candidate: Candidate, call: Call, meter: Meter, generation: int
+    ) -> Reply:
         entry = found.entry
         meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, EXACT, entry
 
@@ -231,7 +234,10 @@ class Pipeline:
                 self._reception.peer_matters or self._replay_settings.fresh_ids
             ):
                 repeat = Repeat(
-                    entry=entry, head_at=head_at, receipt=meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED)
+                    entry=entry,
+                    head_at=head_at,
+                    receipt=meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED),
+                    generation=generation,
                 )
         return Reply(
             status=entry.status,

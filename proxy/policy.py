@@ -90,7 +90,7 @@ def control(fields: Fields) -> Control:
 
 def unfit_headers(fields: Fields) -> Reason | None:
     """Why a request with these fields cannot be a candidate, whatever its body."""
-    if fields.get(b"content-encoding") not in (None, b"", b"identity"):
+    if any(token != b"identity" for token in fields.tokens(b"content-encoding")):
         return Reason.ENCODED_BODY
     if any(name in fields for name in _PARTIAL):
         return Reason.RANGE

@@ -8,10 +8,10 @@ from proxy import canonical, fingerprint, policy
 from proxy.call import Call, Candidate
 from proxy.canonical import Unfit
 from proxy.config import CacheSettings
-from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIALS, Tenants
-from proxy.model import Form, Json, Reason
+from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIAL_ENDINGS, CREDENTIALS, Tenants
+from proxy.model import Form, Json, RawFields, Reason
 from proxy.policy import CONTROLS, UNFIT_FIELDS, Plan
-from proxy.ports import Dialect
+from proxy.ports import Dialect, Upload
 
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
@@ -23,7 +23,7 @@ REMEMBERED_OVERHEAD_BYTES = 4096
 
 NO_FORM = Form()
 
-_Read = tuple[object, ...]
+_Read = tuple[str, bytes, RawFields, bool, bytes | Upload | None]
 
 
 class Reception:
@@ -66,21 +66,26 @@ class Reception:
         read = self._read(call, dialect)
         if read in self._remembered or not isinstance(call.body, bytes):
             return
-        size = len(call.body) + REMEMBERED_OVERHEAD_BYTES
+        size = _size(read)
         if size > MAX_REMEMBERED_BYTES // 16:
             return
         self._remembered[read] = candidate
         self._bytes += size
         while self._bytes > MAX_REMEMBERED_BYTES:
             forgotten, _ = self._remembered.popitem(last=False)
-            body = forgotten[-1]
-            self._bytes -= REMEMBERED_OVERHEAD_BYTES + (len(body) if isinstance(body, bytes) else 0)
+            self._bytes -= _size(forgotten)
 
     def _read(self, call: Call, dialect: Dialect) -> _Read:
         """Everything that ``_consider`` looks at."""
         looked_at = self._looked_at
         fields = call.fields
-        seen = tuple([pair for name, pair in zip(fields.names, fields.raw, strict=True) if name in looked_at])
+        seen = tuple(
+            [
+                pair
+                for name, pair in zip(fields.names, fields.raw, strict=True)
+                if name in looked_at or name.endswith(CREDENTIAL_ENDINGS)
+            ]
+        )
         return dialect.name, call.target, seen, self.peer_matters and self._trusted(call.peer), call.body
 
     def _consider(self, call: Call, dialect: Dialect) -> Candidate:
@@ -90,7 +95,9 @@ class Reception:
         def out(reason: Reason, request: Json | None = None) -> Candidate:
             plan = Plan(read=False, write=False, join=False, reason=reason)
             form = dialect.form(request) if request is not None else NO_FORM
-            return Candidate(request=request or {}, asked=asked, plan=plan, form=form, tenant=owner, identity=None)
+            return Candidate(
+                model=policy.model_of(request or {}), asked=asked, plan=plan, form=form, tenant=owner, identity=None
+            )
 
         if not isinstance(call.body, bytes):
             return out(Reason.BODY_TOO_LARGE if call.body is not None else Reason.INVALID_JSON)
@@ -115,10 +122,17 @@ class Reception:
         if isinstance(identity, Unfit):
             return out(identity.reason, request)
         return Candidate(
-            request=request,
+            model=policy.model_of(request),
             asked=asked,
             plan=policy.plan(request, asked, dialect, self._settings),
             form=dialect.form(request),
             tenant=owner,
             identity=identity.exact,
         )
+
+
+def _size(read: _Read) -> int:
+    """What remembering *read* takes, in octets."""
+    _, target, seen, _, body = read
+    fields = sum([len(name) + len(value) for name, value in seen])
+    return len(target) + fields + (len(body) if isinstance(body, bytes) else 0) + REMEMBERED_OVERHEAD_BYTES

@@ -4,6 +4,7 @@ aiohttp parses requests and runs one handler per connection; the answers are wri
 """
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Callable, Mapping
 
@@ -62,7 +63,9 @@ class Server(web.Server):
             max_field_size=settings.max_header_bytes,
             max_headers=settings.max_header_fields,
         )
-        self._grace_s = settings.half_close_grace_s
+        self._options = {"grace_s": settings.half_close_grace_s, "stall_s": settings.stall_timeout_s}
+        self._local = local_name(settings.host.encode())
+        """Nobody but this machine can connect: a page in its browser must not read ours under a name of its own."""
         self._wire = wire
         self._max_body = cache.max_body_bytes
         self._pipeline = pipeline
@@ -72,7 +75,7 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """A protocol for one more connection."""
-        return Connection(self, loop=self._loop, grace_s=self._grace_s, wire=self._wire, **self._kwargs)
+        return Connection(self, loop=self._loop, wire=self._wire, **self._options, **self._kwargs)
 
     def __repr__(self) -> str:
         return f"<Server, {len(self._connections)} connections>"
@@ -83,14 +86,21 @@ class Server(web.Server):
             if isinstance(connection, Connection):
                 connection.draining = True
                 connection.flush()
-                if connection.idle:
-                    connection.force_close()
         deadline = self._loop.time() + wait_s
-        while self._connections and self._loop.time() < deadline:  # noqa: ASYNC110  (nobody tells of the last one)
+        while self._close_idle() and self._loop.time() < deadline:  # noqa: ASYNC110  (nobody tells of the last one)
             await asyncio.sleep(0.02)
         whole = not self._connections
         await self.shutdown(0.1)
         return whole
+
+    def _close_idle(self) -> bool:
+        """Close what waits for nothing; whether any connection is left. One taken a moment ago is not idle yet."""
+        for connection in self.connections:
+            if isinstance(connection, Connection):
+                connection.draining = True
+                if connection.idle:
+                    connection.force_close()
+        return bool(self._connections)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -119,9 +129,14 @@ class Server(web.Server):
         exchange = Exchange(connection, message, method)
         if method == b"CONNECT":
             return exchange.refuse(501, "this is a reverse proxy: it opens no tunnels", "not_a_forward_proxy")
+        if fields.tokens(b"transfer-encoding") not in ((), (b"chunked",)):
+            # Undoing chunks alone would leave the other coding on a body that no longer says so (RFC 9112 section 6.1).
+            return exchange.refuse(501, "chunked is the only transfer coding that is understood", "transfer_coding")
         path = target.partition(b"?")[0]
         peer = str(connection.peername[0]) if connection.peername else ""
         page = self._pages.get(path) if method in (b"GET", b"HEAD") else None
+        if page is not None and self._local and not local_name(fields.get(b"host")):
+            return exchange.refuse(403, "the proxy's own pages are for this machine alone", "foreign_host")
         if page is not None:
             await exchange.send(page(Call(method=method, target=target, fields=fields, body=None, peer=peer)))
             return exchange.after
@@ -146,10 +161,12 @@ class Server(web.Server):
                 raise error.__cause__ from error
             return exchange.refuse(502, str(error), _code(error))
         reply = exchange.reply
-        if reply is not None and reply.repeat is not None and self._wire is not None:
+        # Who expects 100 Continue holds its body back: such a head must not be held for it.
+        expects = b"expect" in fields
+        if reply is not None and reply.repeat is not None and self._wire is not None and not expects:
             octets, again = connection.taken_octets(fields), exchange.again(reply, reply.repeat.head_at)
             if octets is not None and again is not None:
-                self._wire.remember(octets, reply.repeat.entry, again, reply.repeat.receipt)
+                self._wire.remember(octets, reply.repeat, again)
         return exchange.after
 
     async def _tunnel(self, exchange: Exchange, target: bytes, fields: Fields) -> Sent:
@@ -171,9 +188,8 @@ class Server(web.Server):
                 await exchange.send(reply)
                 return exchange.after
         connection = exchange.connection
-        connection.send(opened.head)
         connection.set_parser(tunnel.from_client(connection))  # type: ignore[arg-type]
-        await tunnel.run(connection)
+        await tunnel.run(connection, opened.head)
         return ENDS
 
 
@@ -183,8 +199,26 @@ def _is_websocket(message: RawRequestMessage, fields: Fields) -> bool:
         and message.version > HttpVersion10
         and b"websocket" in fields.tokens(b"upgrade")
         and b"upgrade" in fields.tokens(b"connection")
+        # A body would be announced to the provider and never sent: the next request would be read in its place.
+        and not message.chunked
+        and fields.get(b"content-length") in (None, b"0")
     )
 
 
 def _code(error: Exception) -> Reason:
     return reason_of(error) if isinstance(error, UpstreamError | Abandoned) else Reason.LAGGED
+
+
+def local_name(host: bytes | None) -> bool:
+    """Whether *host*, as in a Host field, is this machine's own name or address for itself; True where it says none."""
+    if not host:
+        return True
+    name = host.decode("latin-1").strip().lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") == 1:
+        name = name.partition(":")[0]
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")

@@ -126,12 +126,13 @@ class Tunnel:
             raise RuntimeError("the tunnel is not open")
         return _FromClient(self._connection, client)
 
-    async def run(self, client: Client) -> None:
-        """Pass on what the provider sends until it ends; then the client's side ends too."""
+    async def run(self, client: Client, head: bytes) -> None:
+        """Send *head* and pass on what the provider sends until it ends; then the client's side ends too."""
         provider, connection = self._provider, self._connection
         if connection is None:
             raise RuntimeError("the tunnel is not open")
         try:
+            client.send(head)
             while True:
                 await provider.arrived.wait()
                 provider.arrived.clear()

@@ -157,7 +157,12 @@ class Upstream:
             connection, since = self._idle.pop()
             idle_s = loop.time() - since
             if idle_s < SETTLE_S and not connection.proven and method not in SAFE_TO_RESEND:
-                await asyncio.sleep(SETTLE_S - idle_s)
+                try:
+                    await asyncio.sleep(SETTLE_S - idle_s)
+                except BaseException:
+                    # It is in nobody's hands here.
+                    connection.close()
+                    raise
             if idle_s < self._settings.keepalive_s and quiet(connection):
                 return _Lease(self, connection, reused=True)
             connection.close()
@@ -248,7 +253,7 @@ async def _head(connection: Connection, upload: asyncio.Task[None] | None) -> tu
             if message.code >= 200 or message.code == 101:
                 return message, payload
     except HttpProcessingError as error:
-        raise Garbled(f"what the provider sent is not HTTP: {error.message}") from error
+        raise Garbled(f"what the provider sent is not HTTP: {told(error)}") from error
     except SocketTimeoutError as error:
         raise Broke("the provider was silent for too long") from error
     except (ClientError, OSError, EOFError) as error:

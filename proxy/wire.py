@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.call import Repeat
 from proxy.ledger import Ledger
 from proxy.model import Entry
 from proxy.receipts import Receipt
@@ -76,16 +77,17 @@ class Wire:
         self._items.move_to_end(octets)
         self.ledger.again(item.receipt, seconds=seconds)
 
-    def remember(self, octets: bytes, entry: Entry, write: Callable[[float], bytes], receipt: Receipt) -> None:
-        """*octets*, one whole request, were answered from *entry*; *write* would answer them again."""
-        size = 2 * len(octets) + len(entry.head) + len(entry.body) + ITEM_OVERHEAD_BYTES
+    def remember(self, octets: bytes, repeat: Repeat, write: Callable[[float], bytes]) -> None:
+        """*octets*, one whole request, had a hit that may be repeated; *write* would answer them again."""
+        # The answer twice: as it was prepared, and the pieces to prepare it from when its age has changed.
+        size = 2 * len(octets) + 2 * len(write(self.now())) + ITEM_OVERHEAD_BYTES
         if size > self.max_bytes // 8:
             return
         self._forget(octets)
         head = octets[: octets.find(HEAD_END) + len(HEAD_END)]
         if head != octets:
             self._heads[head] = self._heads.get(head, 0) + 1
-        self._items[octets] = _Item(entry, self.generation(), write, receipt, size)
+        self._items[octets] = _Item(repeat.entry, repeat.generation, write, repeat.receipt, size)
         self._bytes += size
         while self._bytes > self.max_bytes:
             self._forget(next(iter(self._items)))

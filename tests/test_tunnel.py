@@ -102,12 +102,12 @@ def test_a_tunnel_that_is_over_leaves_no_connection_in_use(fresh_provider: Scrip
         during = repr(upstream)
         from_client = tunnel.from_client(side)
         from_client.feed_data(encode(Frame(Opcode.CLOSE, b"", masked=True)))
-        await asyncio.wait_for(tunnel.run(side), 5)
+        await asyncio.wait_for(tunnel.run(side, b"101"), 5)
         await upstream.close()
         return during, repr(upstream), side.heard
 
     fresh_provider.on("/v1/realtime", ECHO)
     during, after, heard = asyncio.run(play())
-    assert heard.startswith(encode(CREATED))
+    assert heard.startswith(b"101" + encode(CREATED))
     assert "0 in use" in during
     assert "0 in use" in after

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from proxy.call import Repeat
 from proxy.ledger import Ledger
 from proxy.model import CutOff, Entry, Key, Outcome, Reason
 from proxy.receipts import Receipt
@@ -52,7 +53,8 @@ class House:
     def remember(self, octets: bytes, entry: Entry | None = None) -> Entry:
         """A request that was a hit; its answer tells the moment at which it is written."""
         kept = entry or self.entry()
-        self.wire.remember(octets, kept, writer(octets), RECEIPT)
+        repeat = Repeat(entry=kept, head_at=writer(octets), receipt=RECEIPT, generation=self.generation)
+        self.wire.remember(octets, repeat, writer(octets))
         return kept
 
 
