@@ -4,7 +4,6 @@ aiohttp parses requests and runs one handler per connection; the answers are wri
 """
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Mapping
 
@@ -64,8 +63,6 @@ class Server(web.Server):
             max_headers=settings.max_header_fields,
         )
         self._options = {"grace_s": settings.half_close_grace_s, "stall_s": settings.stall_timeout_s}
-        self._local = local_name(settings.host.encode())
-        """Nobody but this machine can connect: a page in its browser must not read ours under a name of its own."""
         self._wire = wire
         self._max_body = cache.max_body_bytes
         self._pipeline = pipeline
@@ -135,8 +132,6 @@ class Server(web.Server):
         path = target.partition(b"?")[0]
         peer = str(connection.peername[0]) if connection.peername else ""
         page = self._pages.get(path) if method in (b"GET", b"HEAD") else None
-        if page is not None and self._local and not local_name(fields.get(b"host")):
-            return exchange.refuse(403, "the proxy's own pages are for this machine alone", "foreign_host")
         if page is not None:
             await exchange.send(page(Call(method=method, target=target, fields=fields, body=None, peer=peer)))
             return exchange.after
@@ -207,18 +202,3 @@ def _is_websocket(message: RawRequestMessage, fields: Fields) -> bool:
 
 def _code(error: Exception) -> Reason:
     return reason_of(error) if isinstance(error, UpstreamError | Abandoned) else Reason.LAGGED
-
-
-def local_name(host: bytes | None) -> bool:
-    """Whether *host*, as in a Host field, is this machine's own name or address for itself; True where it says none."""
-    if not host:
-        return True
-    name = host.decode("latin-1").strip().lower()
-    if name.startswith("["):
-        name = name[1:].partition("]")[0]
-    elif name.count(":") == 1:
-        name = name.partition(":")[0]
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
