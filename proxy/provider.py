@@ -120,6 +120,14 @@ class Connection(ResponseHandler):
         if payload.is_eof() or payload.exception() is not None:
             taken.set_result(True)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on, where reading was paused.
+
+        aiohttp says so after each piece that is read, paused or not, and then lets its parser look through nothing.
+        """
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
         """The exchange failed; a body that is still coming fails with it."""
         payload = self._payload
