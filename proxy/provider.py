@@ -7,7 +7,6 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
 
@@ -48,6 +47,8 @@ class Connection(ResponseHandler):
         """When octets last came or went, on the loop's clock."""
         self.proven = False
         """It has been used again after an answer, so the provider does keep connections."""
+        self.watch: select.poll | None = None
+        """Tells whether its socket can be read; made when that is first asked."""
 
     def expect(self, *, bodiless: bool) -> None:
         """What comes next is an answer, which has no body where the request was HEAD.
@@ -257,11 +258,13 @@ def quiet(connection: Connection) -> bool:
     transport = connection.transport
     if transport is None or transport.is_closing() or connection.should_close:
         return False
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is None:
-        return True
-    poll = select.poll()
-    with suppress(OSError, ValueError):
-        poll.register(sock.fileno(), select.POLLIN)
-        return not poll.poll(0)
-    return False
+    try:
+        if connection.watch is None:
+            sock: socket.socket | None = transport.get_extra_info("socket")
+            if sock is None:
+                return True
+            connection.watch = select.poll()
+            connection.watch.register(sock.fileno(), select.POLLIN)
+        return not connection.watch.poll(0)
+    except (OSError, ValueError):
+        return False
