@@ -75,6 +75,10 @@ class Fields:
     def __contains__(self, name: bytes) -> bool:
         return name in self._by_name
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Whether there is a field called by any of *names* (lower case)."""
+        return not names.isdisjoint(self._by_name)
+
     def tokens(self, name: bytes) -> tuple[bytes, ...]:
         """The members of a comma-separated field, in lower case, over all its lines."""
         if name not in self._by_name:
@@ -85,8 +89,10 @@ class Fields:
 def block(fields: Fields, *, without: Collection[bytes] = ()) -> bytes:
     """*fields* as lines, without those that concern one connection only and those named in *without*."""
     if fields.written is None:
-        # Connection cannot name the length away: nobody would know where this answer ends and the next begins.
-        stops = HOP_BY_HOP.union(fields.tokens(b"connection")) - {b"content-length"}
+        stops = HOP_BY_HOP
+        if not stops.issuperset(more := fields.tokens(b"connection")):
+            # Connection cannot name the length away: nobody would know where this answer ends and the next begins.
+            stops = stops.union(more) - {b"content-length"}
         named = zip(fields.names, fields.raw, strict=True)
         fields.written = [(name, b"%b: %b\r\n" % pair) for name, pair in named if name not in stops]
     kept = [line for name, line in fields.written if name not in without]
@@ -127,7 +133,7 @@ def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         ValueError: a field holds a line break, which would let its sender write further fields.
     """
     lines = [start_line]
-    lines.extend([b"%b: %b" % pair for pair in fields])
+    lines.extend([b": ".join(pair) for pair in fields])
     written = b"\r\n".join(lines)
     if written.count(b"\n") != len(lines) - 1 or written.count(b"\r") != len(lines) - 1:
         raise ValueError("a header field holds a line break")
