@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -48,8 +49,8 @@ class Fingerprint:
 
 def digest(parts: Sequence[bytes]) -> bytes:
     """SHA-256 over *parts*, each preceded by its length, so that no two lists of parts run together."""
-    lengths = b"".join([len(part).to_bytes(8, "big") for part in parts])
-    return hashlib.sha256(b"".join((len(parts).to_bytes(8, "big"), lengths, *parts))).digest()
+    lengths = struct.pack(f">{len(parts) + 1}Q", len(parts), *map(len, parts))
+    return hashlib.sha256(b"".join((lengths, *parts))).digest()
 
 
 class Tenants:

@@ -10,8 +10,10 @@ from proxy.model import Finding, Json, Reason, Unkept
 from proxy.ports import Dialect
 
 _DELTA_SECONDS = re.compile(rb"[0-9]{1,10}")
-_PARTIAL = (b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
-UNFIT_FIELDS = (b"content-encoding", *_PARTIAL)
+_PARTIAL = frozenset(
+    {b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
+)
+UNFIT_FIELDS = _PARTIAL | {b"content-encoding"}
 """Fields that may keep a request out, whatever its body."""
 
 
@@ -46,15 +48,20 @@ class Plan:
         return not self.read and not self.write
 
 
+_CACHED = Plan(read=True, write=True, join=True, reason=Reason.NOT_FOUND)
+_FRESH = Plan(read=False, write=True, join=False, reason=Reason.NO_CACHE)
+
 _SILENT = Control()
 
-CONTROLS = (
-    b"cache-control",
-    b"pragma",
-    b"x-askonce-cache",
-    b"x-askonce-ttl",
-    b"x-askonce-namespace",
-    b"x-askonce-tag",
+CONTROLS = frozenset(
+    {
+        b"cache-control",
+        b"pragma",
+        b"x-askonce-cache",
+        b"x-askonce-ttl",
+        b"x-askonce-namespace",
+        b"x-askonce-tag",
+    }
 )
 """Where a request says what it wants of the cache."""
 
@@ -64,7 +71,7 @@ def control(fields: Fields) -> Control:
 
     What is malformed is ignored: a cache directive must never make a request fail.
     """
-    if not any(name in fields for name in CONTROLS):
+    if not fields.has_any(CONTROLS):
         return _SILENT
     directives: dict[bytes, bytes] = {}
     for token in fields.tokens(b"cache-control"):
@@ -92,7 +99,7 @@ def unfit_headers(fields: Fields) -> Reason | None:
     """Why a request with these fields cannot be a candidate, whatever its body."""
     if any(token != b"identity" for token in fields.tokens(b"content-encoding")):
         return Reason.ENCODED_BODY
-    if any(name in fields for name in _PARTIAL):
+    if fields.has_any(_PARTIAL):
         return Reason.RANGE
     return None
 
@@ -109,8 +116,8 @@ def plan(request: Json, asked: Control, dialect: Dialect, settings: CacheSetting
     if not (dialect.deterministic or asked.opt or repeatable(request, _when(request, settings))):
         return _bypass(Reason.TEMPERATURE)
     if asked.no_cache:
-        return Plan(read=False, write=True, join=False, reason=Reason.NO_CACHE)
-    return Plan(read=True, write=True, join=True, reason=Reason.NOT_FOUND)
+        return _FRESH
+    return _CACHED
 
 
 def _bypass(reason: Reason) -> Plan:

@@ -1,7 +1,7 @@
 """The form that a request asks for."""
 
 from proxy import canonical
-from proxy.model import Form, Json
+from proxy.model import WHOLE, Form, Json
 
 
 def asked_form(request: Json, *, include_usage: bool = False, include_obfuscation: bool = False) -> Form:
@@ -12,6 +12,8 @@ def asked_form(request: Json, *, include_usage: bool = False, include_obfuscatio
     """
     stream = request.get("stream")
     options = request.get("stream_options")
+    if options is None and (stream is None or stream is False):
+        return WHOLE
     odd: dict[str, object] = {} if stream is None or isinstance(stream, bool) else {"stream": stream}
     known: dict[str, bool] = {}
     if isinstance(options, dict):

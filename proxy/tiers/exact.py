@@ -59,12 +59,14 @@ class ExactTier:
 
         What is learned is never forgotten: remembering can only cost a hit.
         """
-        known = self._varies.get(dialect, frozenset()) | names
+        known = self._varies.get(dialect, frozenset())
+        if names <= known:
+            return True
+        known |= names
         if len(known) > fingerprint.MAX_VARY_NAMES:
             return False
-        if known != self._varies.get(dialect, frozenset()):
-            self._varies[dialect] = known
-            self.generation += 1
+        self._varies[dialect] = known
+        self.generation += 1
         return True
 
     async def look_up(self, key: Key, *, max_age_s: float | None) -> Found | Missed:
