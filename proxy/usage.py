@@ -63,15 +63,15 @@ def read_usage(usage: Mapping[str, object]) -> Usage | None:
     """
     of_input = _details(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     of_output = _details(usage, "completion_tokens_details", "output_tokens_details", "output_token_details")
-    read_beside = _first(usage, "cache_read_input_tokens")
-    write_beside = _first(usage, "cache_creation_input_tokens")
+    read_beside = _whole(usage.get("cache_read_input_tokens"))
+    write_beside = _whole(usage.get("cache_creation_input_tokens"))
     reasoning = _first(of_output, "reasoning_tokens", "thinking_tokens") or 0
 
-    hit, missed = _first(usage, "prompt_cache_hit_tokens"), _first(usage, "prompt_cache_miss_tokens")
-    prompt = _first(usage, "prompt_tokens")
-    given = prompt if prompt is not None else _first(usage, "input_tokens")
+    hit, missed = _whole(usage.get("prompt_cache_hit_tokens")), _whole(usage.get("prompt_cache_miss_tokens"))
+    prompt = _whole(usage.get("prompt_tokens"))
+    given = prompt if prompt is not None else _whole(usage.get("input_tokens"))
     output = _first(usage, "completion_tokens", "output_tokens")
-    total = _first(usage, "total_tokens")
+    total = _whole(usage.get("total_tokens"))
     if given is None and hit is not None and missed is not None:
         given = hit + missed
     if given is None:
@@ -91,30 +91,25 @@ def read_usage(usage: Mapping[str, object]) -> Usage | None:
 
     cached = _first(of_input, "cached_tokens", "cache_read_tokens")
     if cached is None:
-        cached = next((n for n in (read_beside, hit, _first(usage, "cached_tokens")) if n is not None), 0)
+        cached = next((n for n in (read_beside, hit, _whole(usage.get("cached_tokens"))) if n is not None), 0)
     written = _first(of_input, "cache_write_tokens", "cache_creation_tokens")
     if written is None:
         written = write_beside or 0
     cached = min(cached, given)
     written = min(written, given - cached)
-    audio = min(_first(of_input, "audio_tokens") or 0, given)
+    audio = min(_whole(of_input.get("audio_tokens")) or 0, given)
     return Usage(
         input_tokens=given,
         output_tokens=output,
         cached_tokens=cached,
         cache_write_tokens=written,
-        cache_write_1h_tokens=min(
-            _first(_details(usage, "cache_creation"), "ephemeral_1h_input_tokens") or 0,
-            written,
-        ),
+        cache_write_1h_tokens=written
+        and min(_whole(_details(usage, "cache_creation").get("ephemeral_1h_input_tokens")) or 0, written),
         reasoning_tokens=min(reasoning, output),
         audio_input_tokens=audio,
-        cached_audio_tokens=min(
-            _first(_details(of_input, "cached_tokens_details"), "audio_tokens") or 0,
-            audio,
-            cached,
-        ),
-        audio_output_tokens=min(_first(of_output, "audio_tokens") or 0, output),
+        cached_audio_tokens=audio
+        and min(_whole(_details(of_input, "cached_tokens_details").get("audio_tokens")) or 0, audio, cached),
+        audio_output_tokens=min(_whole(of_output.get("audio_tokens")) or 0, output),
     )
 
 
@@ -127,15 +122,21 @@ def _details(usage: Mapping[str, object], *names: str) -> Mapping[str, object]:
 
 
 def _first(fields: Mapping[str, object], *names: str) -> int | None:
-    """The first whole number under *names*; ``True`` is none."""
+    """The first whole number under *names*."""
     for name in names:
-        value = fields.get(name)
-        if value is None:
-            continue
-        if type(value) is int:
-            if 0 <= value <= MAX_TOKENS:
-                return value
-        # Some gateways keep their counters as doubles; NaN and infinities fail the comparison.
-        elif type(value) is float and 0 <= value <= MAX_TOKENS and value.is_integer():
-            return int(value)
+        number = _whole(fields.get(name))
+        if number is not None:
+            return number
+    return None
+
+
+def _whole(value: object) -> int | None:
+    """*value* where it is a whole number of a credible size; ``True`` is none."""
+    if value is None:
+        return None
+    if type(value) is int:
+        return value if 0 <= value <= MAX_TOKENS else None
+    # Some gateways keep their counters as doubles; NaN and infinities fail the comparison.
+    if type(value) is float and 0 <= value <= MAX_TOKENS and value.is_integer():
+        return int(value)
     return None

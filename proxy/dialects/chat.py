@@ -29,7 +29,7 @@ LEFT_OUT = frozenset(
 )
 
 # Fields that make the provider look something up before it answers: OpenAI and OpenRouter, xAI, DashScope, Azure.
-LOOKING_UP = ("web_search_options", "plugins", "search_parameters", "enable_search", "data_sources")
+LOOKING_UP = frozenset({"web_search_options", "plugins", "search_parameters", "enable_search", "data_sources"})
 
 # Models that search the web without being told to: OpenRouter's suffix, OpenAI's, Perplexity's, Groq's.
 SEARCHING_MODEL = re.compile(r":online$|-search-preview|-search-api|(^|/)sonar|(^|/)compound")
@@ -53,7 +53,7 @@ class Chat:
         side_effect = (
             request.get("store") not in (None, False)
             # An empty object switches a search on; an empty list names no plugin and no source.
-            or any(request.get(name) not in (None, False, []) for name in LOOKING_UP)
+            or any(request[name] not in (None, False, []) for name in LOOKING_UP & request.keys())
             or (isinstance(model, str) and SEARCHING_MODEL.search(model) is not None)
             or tools.acts(request.get("tools"))
         )
@@ -61,12 +61,7 @@ class Chat:
 
     def examine(self, body: bytes, form: Form) -> Finding:
         """Judge a finished answer recorded in *form*."""
-        return weigh(
-            body,
-            form,
-            stream=partial(choices.read_stream, in_choice=partial(_look, "delta"), around=_look_around),
-            whole=partial(choices.read_whole, in_choice=partial(_look, "message"), around=_look_around),
-        )
+        return weigh(body, form, stream=_READ_STREAM, whole=_READ_WHOLE)
 
     def render(self, body: bytes, have: Form, want: Form) -> bytes | None:
         """*body* in form *want*, or None where that would not be faithful."""
@@ -96,3 +91,7 @@ def _cites(annotations: object) -> bool:
     return isinstance(annotations, list) and any(
         isinstance(note, dict) and "citation" in str(note.get("type")) for note in annotations
     )
+
+
+_READ_STREAM = partial(choices.read_stream, in_choice=partial(_look, "delta"), around=_look_around)
+_READ_WHOLE = partial(choices.read_whole, in_choice=partial(_look, "message"), around=_look_around)

@@ -32,17 +32,15 @@ class Evidence:
 
     def stopped(self, reason: object) -> None:
         """Note a finish or stop reason; None means that there was none."""
-        match reason:
-            case str() as word if word.lower() in CUT_SHORT:
-                self.faults.add(Unkept.LENGTH)
-            case str() as word if word.lower() in FILTERED:
-                self.faults.add(Unkept.CONTENT_FILTER)
-            case str() as word if word.lower() in BROKEN:
-                self.faults.add(Unkept.ERROR_INSIDE)
-            case str() as word if word and word.lower() not in UNFINISHED:
-                pass
-            case _:
-                self.faults.add(Unkept.INCOMPLETE)
+        word = reason.lower() if isinstance(reason, str) else ""
+        if word in CUT_SHORT:
+            self.faults.add(Unkept.LENGTH)
+        elif word in FILTERED:
+            self.faults.add(Unkept.CONTENT_FILTER)
+        elif word in BROKEN:
+            self.faults.add(Unkept.ERROR_INSIDE)
+        elif not word or word in UNFINISHED:
+            self.faults.add(Unkept.INCOMPLETE)
 
     def billed(self, usage: object) -> None:
         """Note a usage object; the last one counts."""
@@ -59,14 +57,14 @@ class Evidence:
         return Finding(unkept=self._unkept(), usage=self.usage, model=self.model)
 
     def _unkept(self) -> Unkept | None:
+        if not self.faults:
+            return None if self.said else Unkept.EMPTY
         for fault in _WORST_FIRST:
             if fault in self.faults:
                 return fault
         if not self.said:
             return Unkept.EMPTY
         match sorted(self.faults):
-            case []:
-                return None
             case [only]:
                 return only
             case _:
