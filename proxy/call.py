@@ -8,9 +8,10 @@ from proxy.model import Entry, Form, Key, Outcome, Reason, TenantId
 from proxy.policy import Control, Plan
 from proxy.ports import Body, Dialect, Upload
 from proxy.receipts import Receipt
+from proxy.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Call:
     """A request, verbatim."""
 
@@ -26,7 +27,7 @@ class Call:
     """The address that the connection comes from."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Candidate:
     """A call of which the cache knows enough to decide."""
 
@@ -52,7 +53,7 @@ class Repeat:
     """What was known of keys when the entry was looked up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reply:
     """What the client gets. How it is framed is for the server to decide."""
 

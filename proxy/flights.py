@@ -12,6 +12,7 @@ from proxy.model import Finding
 from proxy.ports import Sink
 from proxy.provider import Answer
 from proxy.tasks import Tasks
+from proxy.values import value
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Abandoned(Exception):
     """Every reader left before the end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Landing:
     """A flight that is over: what arrived, and how it ended."""
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NewType
 
 from proxy.usage import Usage
+from proxy.values import value
 
 Key = NewType("Key", str)
 """The exact key of a call: 64 hexadecimal digits of SHA-256."""
@@ -136,7 +137,7 @@ class CutOff(StrEnum):
     BROKE_OFF = "broke_off"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Form:
     """The shape in which an answer is asked for or was recorded.
 
@@ -156,7 +157,7 @@ class Form:
 WHOLE = Form()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Finding:
     """What a dialect reads in a finished answer."""
 
@@ -167,7 +168,7 @@ class Finding:
     """The model that the answer names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Entry:
     """An answer worth keeping, as it came."""
 

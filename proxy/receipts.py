@@ -1,12 +1,11 @@
 """What the ledger is fed with: one receipt for each call that ended, one for each fetch that landed."""
 
-from dataclasses import dataclass
-
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
 from proxy.usage import Usage
+from proxy.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Receipt:
     """One call on a cached path, over."""
 
@@ -28,7 +27,7 @@ class Receipt:
     """Seconds the provider had taken for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class FetchReceipt:
     """One request to the provider on a cached path, over."""
 

@@ -1,8 +1,9 @@
 """What one answer cost in tokens, in one shape for every dialect, and how we came to know it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from proxy.values import value
 
 # Counts beyond this are a provider's defect, not a request; adding such numbers would spoil every sum after them.
 MAX_TOKENS = 10**12
@@ -21,7 +22,7 @@ class Method(StrEnum):
     """Something had to be guessed: no rank data, an unknown model, an image behind a URL, an audio clip."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Usage:
     """The tokens of one answer. `input_tokens` and `output_tokens` are totals; every other count is a part of one.
 
