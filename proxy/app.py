@@ -15,19 +15,23 @@ from contextlib import suppress
 import uvloop
 
 import proxy
-from proxy import paths
+from proxy import labels, paths
+from proxy.call import Call, Reply
 from proxy.config import Config, OwnPathSettings
 from proxy.connection import fits_aiohttp
 from proxy.dialects import BY_SUFFIX
-from proxy.errors import AskonceError
+from proxy.errors import AskonceError, ConfigError
 from proxy.ledger import Ledger
-from proxy.pages import status
+from proxy.pages import metrics, status
+from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
+from proxy.pricing import Prices
 from proxy.server import OWN, Page, Server
 from proxy.stores.memory import MemoryStore
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
+from proxy.till import Till
 from proxy.upstream import Upstream
 from proxy.wire import Wire
 
@@ -42,7 +46,13 @@ class App:
         self.tasks = Tasks()
         self._more_paths = {path.encode(): suffix for path, suffix in config.cache.more_paths.items()}
         self.store = MemoryStore(max_bytes=config.store.max_bytes, eviction=config.store.eviction)
-        self.ledger = Ledger(max_models=config.ledger.max_models, max_opportunities=config.ledger.max_opportunities)
+        self.till = Till(prices(config), upstream=config.accounting.provider or config.upstream.url)
+        self.ledger = Ledger(
+            max_models=config.ledger.max_models,
+            max_opportunities=config.ledger.max_opportunities,
+            max_requests=config.ledger.max_requests,
+            prices_as_of=self.till.as_of,
+        )
         self.upstream = Upstream(config.upstream)
         self.exact = ExactTier(self.store, now=time.time)
         self.pipeline = Pipeline(
@@ -50,6 +60,7 @@ class App:
             upstream=self.upstream,
             exact=self.exact,
             ledger=self.ledger,
+            till=self.till,
             tasks=self.tasks,
             secret=config.cache.secret.encode() or secrets.token_bytes(32),
             trusted=_trusts(config.server.trusted_proxies),
@@ -84,9 +95,18 @@ class App:
 
     def _pages(self, own: OwnPathSettings) -> Mapping[bytes, Page]:
         stats, health = status.page(self.stats), status.page(self.health)
-        pages: dict[bytes, Page] = {OWN + b"stats": stats, OWN + b"healthz": health}
+        measured = metrics.page(self.ledger, listed=self.till.listed, gauges=self._gauges)
+        requests = status.page(self.requests) if _is_loopback(self.config.server.host) else _not_here
+        pages: dict[bytes, Page] = {
+            OWN + b"stats": stats,
+            OWN + b"healthz": health,
+            OWN + b"metrics": measured,
+            OWN + b"requests": requests,
+        }
         if own.stats:
             pages[b"/stats"] = stats
+        if own.metrics:
+            pages[b"/metrics"] = measured
         if own.healthz:
             pages[b"/healthz"] = health
         if own.health:
@@ -109,6 +129,22 @@ class App:
             "in_flight": len(self.pipeline.airspace),
             "connections": len(self.server.connections),
         }
+
+    def requests(self) -> Mapping[str, object]:
+        """What /_askonce/requests shows."""
+        return {"max_requests": self.config.ledger.max_requests, "requests": self.ledger.recent()}
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            version=proxy.__version__,
+            entries=len(self.store),
+            bytes_used=self.store.bytes_used,
+            max_bytes=self.store.max_bytes,
+            evicted=self.store.evicted,
+            expired=self.store.expired,
+            in_flight=len(self.pipeline.airspace),
+            connections=len(self.server.connections),
+        )
 
     def health(self) -> Mapping[str, object]:
         """What /healthz shows: the proxy serves even where a part of the cache does not."""
@@ -138,6 +174,37 @@ class App:
         await self.tasks.close()
         await self.upstream.close()
         await self.store.close()
+
+
+def prices(config: Config) -> Prices:
+    """The price list with the operator's own prices before it.
+
+    Raises:
+        ConfigError: a setting of ``accounting`` that the list cannot follow.
+    """
+    accounting = config.accounting
+    try:
+        return Prices(
+            accounting.prices,
+            provider=accounting.provider or None,
+            marginal={} if accounting.flat_rate else None,
+        )
+    except ValueError as error:
+        raise ConfigError(f"accounting.{error}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _not_here(_: Call) -> Reply:
+    """What stands where the list of requests would be, for those who are not on this machine."""
+    body = labels.error_body("the list of requests is shown only where server.host is a loopback address", "not_found")
+    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    return Reply(status=404, phrase=labels.PHRASES[404], head=head, body=body, sized=True)
 
 
 def _trusts(networks: tuple[str, ...]) -> Callable[[str], bool]:

@@ -48,7 +48,8 @@ class Repeat:
     entry: Entry
     head_at: Callable[[float], bytes]
     """The head as of a moment, for it tells the age of the answer."""
-    receipt: Receipt
+    receipt_at: Callable[[float], Receipt]
+    """What the ledger is told of one more, as of a moment, for prices change."""
     generation: int
     """What was known of keys when the entry was looked up."""
 

@@ -6,6 +6,7 @@ Only this module knows that YAML and the environment exist.
 import dataclasses
 import difflib
 import ipaddress
+import math
 import os
 import re
 import ssl
@@ -24,6 +25,19 @@ ENV_PREFIX = "ASKONCE_"
 """``ASKONCE_CACHE__TTL_S=60`` sets ``cache.ttl_s``."""
 
 
+RATES = (
+    "input",
+    "output",
+    "cached",
+    "cache_write",
+    "cache_write_1h",
+    "audio_input",
+    "cached_audio",
+    "audio_output",
+    "requests",
+)
+"""What a price is made of; a test holds it against the price list's own names."""
+
 FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """RFC 9110 section 5.6.2."""
 
@@ -39,9 +53,10 @@ def _setting(
     choices: Iterable[str] = (),
     pattern: str = "",
     secret: bool = False,
+    rates: Iterable[str] = (),
 ) -> Any:  # noqa: ANN401
     """A field with the bounds that its value is checked against."""
-    metadata = {"least": least, "choices": tuple(choices), "pattern": pattern, "secret": secret}
+    metadata = {"least": least, "choices": tuple(choices), "pattern": pattern, "secret": secret, "rates": tuple(rates)}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -133,11 +148,21 @@ class WireSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountingSettings:
+    """Whose prices hold, and what a repeat saves."""
+
+    provider: str = ""
+    prices: Mapping[str, Mapping[str, float]] = _setting({}, rates=RATES)
+    flat_rate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSettings:
     """The counters behind /stats."""
 
     max_models: int = _setting(200, least=1)
     max_opportunities: int = _setting(65536, least=1)
+    max_requests: int = _setting(1000, least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +172,7 @@ class OwnPathSettings:
     healthz: bool = True
     health: bool = True
     stats: bool = True
+    metrics: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +193,7 @@ class Config:
     store: StoreSettings = StoreSettings()
     flights: FlightSettings = FlightSettings()
     wire: WireSettings = WireSettings()
+    accounting: AccountingSettings = AccountingSettings()
     ledger: LedgerSettings = LedgerSettings()
     own_paths: OwnPathSettings = OwnPathSettings()
     log: LogSettings = LogSettings()
@@ -249,7 +276,13 @@ def _given(path: list[str], text: str, *, source: str) -> dict[str, object]:
     for at, name in enumerate(path):
         if typing.get_origin(kind) is Mapping:
             # The rest is one name, dots and all: cache.when_by_model.gpt-4.1
-            return _nest([*path[:at], ".".join(path[at:])], text)
+            if kind == Mapping[str, str]:
+                return _nest([*path[:at], ".".join(path[at:])], text)
+            # Or a name and what it has below: accounting.prices.gpt-4.1={input: 2}, accounting.prices.gpt-4.1.input=2
+            below = _yaml(text, f"{dotted} (from {source})" if source else f"--set {dotted}")
+            if isinstance(below, dict) or len(path) == at + 1:
+                return _nest([*path[:at], ".".join(path[at:])], below)
+            return _nest([*path[:at], ".".join(path[at:-1]), path[-1]], below)
         if not dataclasses.is_dataclass(kind):
             break
         hints = typing.get_type_hints(kind)
@@ -343,6 +376,8 @@ def _coerce(value: object, hint: object, where: str, metadata: Mapping[str, Any]
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise ConfigError(f"{where}: expected a list of texts, found {found}")
         return tuple(items)
+    if rates := metadata.get("rates"):
+        return _rates(value, rates, where)
     if origin is not None:
         if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
             raise ConfigError(f"{where}: expected `name: text` pairs, found {found}")
@@ -357,6 +392,30 @@ def _coerce(value: object, hint: object, where: str, metadata: Mapping[str, Any]
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
     raise ConfigError(f"{where}: expected {expected[typing.cast(type, hint)]}, found {found}{quotes}")
+
+
+def _rates(value: object, known: tuple[str, ...], where: str) -> dict[str, dict[str, float]]:
+    """Prices by model: rates by name, each a number of dollars."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected prices as `model: {{input: dollars, ...}}`, found {_kind(value)}")
+    read: dict[str, dict[str, float]] = {}
+    for model, rates in value.items():
+        at = f"{where}.{model}"
+        if not isinstance(rates, dict):
+            raise ConfigError(f"{at}: expected rates as `name: dollars per million tokens`, found {_kind(rates)}")
+        for name, dollars in rates.items():
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, n=1)
+                hint = f", did you mean {at}.{close[0]}?" if close else f"; known here: {', '.join(known)}"
+                raise ConfigError(f"{at}.{name}: unknown rate{hint}")
+            if isinstance(dollars, bool) or not isinstance(dollars, int | float):
+                raise ConfigError(f"{at}.{name}: expected a number of dollars, found {_kind(dollars)}")
+            if not 0 <= dollars < math.inf:
+                raise ConfigError(f"{at}.{name}: must be 0 or more dollars, found {dollars!r}")
+        if "input" not in rates:
+            raise ConfigError(f"{at}.input: missing; say what a million input tokens cost, 0 if nothing")
+        read[str(model)] = dict(rates)
+    return read
 
 
 def _check(value: object, metadata: Mapping[str, Any], where: str) -> object:

@@ -3,6 +3,7 @@
 import json
 
 from proxy.model import Key, Outcome, Reason
+from proxy.usage import Method
 
 SHORT_KEY = 16
 """Digits of the key that ``x-cache-key`` shows: enough to name an entry, useless to find its text."""
@@ -38,6 +39,8 @@ def labels(
     age_s: int | None = None,
     ttl_s: int | None = None,
     saved_tokens: int | None = None,
+    saved_method: Method = Method.MEASURED,
+    saved_usd: str | None = None,
 ) -> bytes:
     """The field lines for one answer. *level* is the setting ``headers``: ``full``, ``minimal`` or ``none``."""
     if level == "none":
@@ -51,6 +54,10 @@ def labels(
         lines.append(f"x-cache-key: {key[:SHORT_KEY]}")
     if saved_tokens is not None:
         lines.append(f"x-cache-saved-tokens: {saved_tokens}")
+        if saved_method is not Method.MEASURED:
+            lines.append(f"x-cache-saved-method: {saved_method}")
+    if saved_usd is not None:
+        lines.append(f"x-cache-saved-usd: {saved_usd}")
     if age_s is not None:
         lines.append(f"age: {age_s}")
     lines.append(f"cache-status: {_cache_status(outcome, reason, key, ttl_s)}")

@@ -2,26 +2,35 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from proxy import codings, fingerprint, headers, policy
 from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
 from proxy.config import CacheSettings
+from proxy.counting import Counting, Uncounted
 from proxy.flights import Abandoned, Flight, Landing
 from proxy.headers import Fields
 from proxy.ledger import Ledger
 from proxy.model import Entry, Finding, Form, Reason, Unkept
+from proxy.money import Cost
 from proxy.policy import Plan
 from proxy.ports import Dialect
 from proxy.receipts import FetchReceipt
 from proxy.replay import MAX_DECODED_BYTES
+from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
+from proxy.till import Till
+from proxy.usage import Usage
 
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
 
 OFF_LOOP_CODED_BYTES = 8 * 1024
 """The same for a body in a content coding, which may be many times as long when it is undone."""
+
+BILLED = (None, Unkept.LENGTH, Unkept.CONTENT_FILTER)
+"""Answers that are complete, or cut short by the provider itself."""
 
 NEVER_KEPT = headers.COOKIES | headers.CDN_LABELS | {b"age"}
 """Fields of an answer that belong to its first delivery alone."""
@@ -31,17 +40,30 @@ class Ground:
     """Where flights land."""
 
     def __init__(
-        self, settings: CacheSettings, *, exact: ExactTier, ledger: Ledger, timed: bool, now: Callable[[], float]
+        self,
+        settings: CacheSettings,
+        *,
+        exact: ExactTier,
+        ledger: Ledger,
+        till: Till,
+        counting: Counting,
+        tasks: Tasks,
+        timed: bool,
+        now: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._exact = exact
         self._ledger = ledger
+        self._till = till
+        self._counting = counting
+        self._tasks = tasks
         self._timed = timed
         self._now = now
 
     async def land(self, call: Call, dialect: Dialect, candidate: Candidate, flight: Flight, landing: Landing) -> None:
         """A fetch is over: read what came, keep it if it is worth keeping, and account for it."""
         found = await self._examine(dialect, candidate, landing)
+        found = self._to_be_counted(call, dialect, candidate, landing, found)
         flight.examined(found)
         unkept = self._unkept(candidate.plan, landing, found)
         kept = False
@@ -49,18 +71,49 @@ class Ground:
             unkept = await self._keep(call, dialect, candidate, landing, found)
             kept = unkept is None
         gated = candidate.plan.reason is Reason.TEMPERATURE and unkept is None
+        model = candidate.model
         self._ledger.fetched(
             FetchReceipt(
-                model=candidate.model,
+                model=model,
                 status=landing.head.status if landing.head is not None else None,
                 bytes_in=landing.bytes_in,
                 total_s=landing.total_s,
                 usage=found.usage,
+                cost=self._cost(model, found, found.usage),
                 kept=kept,
                 unkept=unkept if candidate.plan.write else None,
                 repeatable_key=candidate.identity if gated else None,
             )
         )
+        if found.late is not None:
+            found.late.when_known(
+                lambda usage: self._ledger.counted_fetch(model, usage, self._cost(model, found, usage))
+            )
+
+    def _cost(self, model: str, found: Finding, usage: Usage | None) -> Cost | None:
+        return self._till.cost(found.model or model, found.service_tier, usage, self._now())
+
+    def _to_be_counted(
+        self, call: Call, dialect: Dialect, candidate: Candidate, landing: Landing, found: Finding
+    ) -> Finding:
+        """*found*; where it is a good answer that names no usage, with the promise of a count."""
+        head, body = landing.head, landing.body
+        if found.usage is not None or found.unkept not in BILLED or head is None or head.status != 200 or body is None:
+            return found
+        late = self._counting.late(
+            Uncounted(
+                dialect=dialect,
+                request=call.body if isinstance(call.body, bytes) else b"",
+                body=body,
+                encoding=_encoding(head.fields),
+                form=candidate.form,
+                model=found.model,
+            )
+        )
+        return replace(found, late=late)
+
+    async def _amend(self, entry: Entry, usage: Usage) -> None:
+        await self._exact.amend(entry, usage)
 
     async def _examine(self, dialect: Dialect, candidate: Candidate, landing: Landing) -> Finding:
         head, body = landing.head, landing.body
@@ -109,6 +162,7 @@ class Ground:
             chunked=b"content-length" not in head.fields or b"transfer-encoding" in head.fields,
             form=candidate.form,
             model=found.model or candidate.model,
+            service_tier=found.service_tier,
             usage=found.usage,
             created=created,
             expires=created + ttl_s,
@@ -116,7 +170,15 @@ class Ground:
             marks=_relative(landing.marks) if self._timed and candidate.form.stream else (),
             tenant=candidate.tenant,
         )
-        return None if await self._exact.keep(entry) else Unkept.CACHE_FAULT
+        if not await self._exact.keep(entry):
+            return Unkept.CACHE_FAULT
+        if found.late is not None:
+            found.late.when_known(lambda usage: self._put_to(entry, usage))
+        return None
+
+    def _put_to(self, entry: Entry, usage: Usage) -> None:
+        """Hits of *entry* are worth what was counted for it."""
+        self._tasks.start(self._amend(entry, usage), name="amend")
 
 
 def _read_answer(dialect: Dialect, body: bytes, encoding: str, form: Form) -> Finding:

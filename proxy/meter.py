@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from proxy.call import Call, Candidate, Reply
 from proxy.flights import Flight
-from proxy.model import CutOff, Entry, Outcome, Reason
+from proxy.model import CutOff, Entry, Key, Outcome, Reason
+from proxy.money import Cost
 from proxy.ports import Body
-from proxy.receipts import Receipt
+from proxy.receipts import Bill, Receipt
 
 
 @dataclass(slots=True)
@@ -22,6 +23,10 @@ class Meter:
     cut: CutOff = CutOff.DELIVERED
     tier: str = ""
     saved: Entry | None = None
+    saved_cost: Cost | None = None
+    bill: Bill | None = None
+    key: Key | None = None
+    tag: str = ""
     flight: Flight | None = None
     model: str = ""
     considered: bool = False
@@ -30,6 +35,7 @@ class Meter:
         """Until more is known the call has the outcome that its plan foresees."""
         self.considered = True
         self.model = candidate.model
+        self.tag = candidate.asked.tag
         self.outcome = Outcome.BYPASS if candidate.plan.bypass else Outcome.MISS
         self.reason = candidate.plan.reason
 
@@ -59,5 +65,9 @@ class Meter:
             cut=cut,
             tier=self.tier,
             saved=entry.usage if entry is not None else None,
+            saved_cost=self.saved_cost,
+            key=self.key,
+            tag=self.tag,
+            bill=self.bill,
             saved_s=entry.fetch_s if entry is not None else 0.0,
         )

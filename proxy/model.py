@@ -6,7 +6,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import NewType
 
-from proxy.usage import Usage
+from proxy.usage import LateUsage, Usage
 from proxy.values import value
 
 Key = NewType("Key", str)
@@ -166,6 +166,10 @@ class Finding:
     usage: Usage | None = None
     model: str | None = None
     """The model that the answer names."""
+    service_tier: str = ""
+    """The service tier that the answer names."""
+    late: LateUsage | None = None
+    """Where it named no usage: what we count in its place, as soon as that is known."""
 
 
 @value
@@ -187,6 +191,8 @@ class Entry:
     """The provider framed it without a length."""
     form: Form = WHOLE
     model: str = ""
+    service_tier: str = ""
+    """How it was made, as it says itself; prices depend on it."""
     usage: Usage | None = None
     created: float
     """Seconds since the epoch."""

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
-from proxy import fingerprint, headers, labels
+from proxy import fingerprint, headers, labels, money
 from proxy.call import Call, Candidate, Deliver, Repeat, Reply
 from proxy.config import CacheSettings, Config
+from proxy.counting import Counting
 from proxy.errors import Garbled, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
 from proxy.headers import Fields
@@ -16,15 +18,19 @@ from proxy.landing import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Ground
 from proxy.ledger import Ledger
 from proxy.meter import Meter
 from proxy.model import CutOff, Entry, Finding, Form, Key, Outcome, Reason, Unkept
+from proxy.money import Cost
 from proxy.pace import Paced
 from proxy.ports import Body, Dialect
 from proxy.provider import Answer
+from proxy.receipts import Bill, Receipt
 from proxy.reception import Reception
 from proxy.replay import Replayed, replay
 from proxy.tasks import Tasks
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import ExactTier, Found
+from proxy.till import Till
 from proxy.upstream import Upstream
+from proxy.usage import Method, Usage
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +48,7 @@ class Pipeline:
         upstream: Upstream,
         exact: ExactTier,
         ledger: Ledger,
+        till: Till,
         tasks: Tasks,
         secret: bytes,
         trusted: Callable[[str], bool],
@@ -54,11 +61,21 @@ class Pipeline:
         self._upstream = upstream
         self._exact = exact
         self._ledger = ledger
+        self._till = till
         self._tasks = tasks
         self._reception = Reception(config.cache, upstream=upstream.origin.identity, secret=secret, trusted=trusted)
         self._now = now
         self._timed = config.replay.pace == "recorded"
-        self._ground = Ground(config.cache, exact=exact, ledger=ledger, timed=self._timed, now=now)
+        self._ground = Ground(
+            config.cache,
+            exact=exact,
+            ledger=ledger,
+            till=till,
+            counting=Counting(tasks),
+            tasks=tasks,
+            timed=self._timed,
+            now=now,
+        )
         self.airspace = Airspace()
 
     async def forward(self, call: Call, deliver: Deliver) -> None:
@@ -119,27 +136,43 @@ class Pipeline:
 
     def _account(self, meter: Meter, call: Call, now: float) -> None:
         """The one receipt of a call, and for one who joined what that spared, as soon as it is known."""
-        self._ledger.record(meter.receipt(call, total_s=now - meter.started, cut=meter.cut))
         flight, model = meter.flight, meter.model
+        bill = meter.bill = Bill() if flight is not None else meter.bill
+        self._ledger.record(meter.receipt(call, total_s=now - meter.started, cut=meter.cut))
         if (
             meter.outcome is Outcome.JOINED
             and meter.cut is CutOff.DELIVERED
             and meter.status == 200
             and flight is not None
+            and bill is not None
         ):
-            flight.when_examined(lambda found: self._spared(model, found))
+            flight.when_examined(partial(self._spared, bill, model))
 
-    def _spared(self, model: str, found: Finding) -> None:
+    def _spared(self, bill: Bill, model: str, found: Finding) -> None:
         # An answer that is only cut short was worth its price to whoever asked; an error inside was worth nothing.
         if found.unkept in (None, Unkept.LENGTH, Unkept.CONTENT_FILTER):
-            self._ledger.spared(model, found.usage)
+            self._ledger.spared(model, found.usage, self._cost(model, found, found.usage))
+            self._settle(bill, model, found)
+            if found.late is not None:
+                found.late.when_known(
+                    lambda usage: self._ledger.counted_spared(model, usage, self._cost(model, found, usage))
+                )
+
+    def _settle(self, bill: Bill, model: str, found: Finding) -> None:
+        """What a fetch cost is known when it has landed, or when its tokens were counted."""
+        bill.settle(found.usage, self._cost(model, found, found.usage))
+        if found.late is not None:
+            found.late.when_known(lambda usage: bill.settle(usage, self._cost(model, found, usage)))
+
+    def _cost(self, model: str, found: Finding, usage: Usage | None) -> Cost | None:
+        return self._till.cost(found.model or model, found.service_tier, usage, self._now())
 
     async def _answer(self, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter, deliver: Deliver) -> None:
         """Look up, join, or fetch."""
         plan, identity = candidate.plan, candidate.identity
         generation = self._exact.generation
         key = self._exact.narrow(identity, dialect.name, call.fields) if identity is not None else None
-        reason = plan.reason
+        reason, meter.key = plan.reason, key
         if plan.read and key is not None:
             found = await self._exact.look_up(key, max_age_s=candidate.asked.max_age_s)
             if isinstance(found, Found):
@@ -174,8 +207,9 @@ class Pipeline:
             course = None
 
         meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
-        meter.reason, meter.flight = reason, None
+        meter.reason, meter.flight, meter.bill = reason, None, Bill()
         flight = self._flight(call, finish_abandoned=plan.write and self._settings.finish_abandoned)
+        flight.when_examined(partial(self._settle, meter.bill, meter.model))
         seat = flight.board()
         if course is not None:
             self.airspace.enter(course, flight)
@@ -209,9 +243,15 @@ class Pipeline:
     ) -> Reply:
         entry = found.entry
         meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, EXACT, entry
+        usage = entry.usage
+
+        def cost_at(now: float) -> Cost | None:
+            return self._till.cost(entry.model, entry.service_tier, usage, now)
+
+        meter.saved_cost = cost_at(self._now())
 
         def head_at(now: float) -> bytes:
-            left_s = entry.expires - now
+            left_s, cost = entry.expires - now, cost_at(now)
             return again.head + labels.labels(
                 self._label_level,
                 Outcome.HIT,
@@ -220,7 +260,9 @@ class Pipeline:
                 tier=EXACT,
                 age_s=max(0, int(now - entry.created)),
                 ttl_s=int(left_s) if left_s < NEVER_S else None,
-                saved_tokens=entry.usage.total_tokens if entry.usage is not None else None,
+                saved_tokens=usage.total_tokens if usage is not None else None,
+                saved_method=usage.method if usage is not None else Method.MEASURED,
+                saved_usd=money.text(cost.usd) if cost is not None else None,
             )
 
         body: bytes | Body = again.body
@@ -233,12 +275,13 @@ class Pipeline:
             if candidate.asked.max_age_s is None and not (
                 self._reception.peer_matters or self._replay_settings.fresh_ids
             ):
-                repeat = Repeat(
-                    entry=entry,
-                    head_at=head_at,
-                    receipt=meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED),
-                    generation=generation,
-                )
+                receipt = meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED)
+
+                def receipt_at(now: float) -> Receipt:
+                    cost = cost_at(now)
+                    return receipt if cost == receipt.saved_cost else replace(receipt, saved_cost=cost)
+
+                repeat = Repeat(entry=entry, head_at=head_at, receipt_at=receipt_at, generation=generation)
         return Reply(
             status=entry.status,
             phrase=entry.phrase,

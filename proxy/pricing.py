@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
@@ -184,7 +185,10 @@ class Prices:
         }
         self._marginal = None if marginal is None else price_of(marginal, "marginal_price", require_input=False)
         if provider is not None and provider not in {known.name for known in self._providers}:
-            raise ValueError(f"provider: no price list of {provider!r}")
+            known_names = sorted(known.name for known in self._providers)
+            close = get_close_matches(provider, known_names, n=1)
+            hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(known_names)}"
+            raise ValueError(f"provider: no price list of {provider!r}{hint}")
         self._provider = provider
         self._known: OrderedDict[tuple[str, str, str], _Found] = OrderedDict()
         self._lock = threading.Lock()
@@ -203,6 +207,14 @@ class Prices:
             return found.fixed
         moment = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
         return found.listed.price(found.when, moment)
+
+    def listed(self, upstream: str, model: str) -> bool:
+        """Return whether *model* itself has a price: in the list of *upstream*, or set by name and not by a pattern."""
+        name = model[:LONGEST_NAME].lower()
+        if name in self._overrides:
+            return True
+        provider = self._recognised(upstream[:LONGEST_NAME])
+        return provider is not None and _model(provider, name) is not None
 
     def _find(self, upstream: str, model: str, tier: str) -> _Found:
         key = (upstream, model, tier)

@@ -1,8 +1,23 @@
 """What the ledger is fed with: one receipt for each call that ended, one for each fetch that landed."""
 
+from dataclasses import dataclass
+
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
+from proxy.money import Cost
 from proxy.usage import Usage
 from proxy.values import value
+
+
+@dataclass(slots=True)
+class Bill:
+    """What a call that was no hit came to, filled in when its fetch has landed: usage and cost, where known."""
+
+    usage: Usage | None = None
+    cost: Cost | None = None
+
+    def settle(self, usage: Usage | None, cost: Cost | None) -> None:
+        """It came to this."""
+        self.usage, self.cost = usage, cost
 
 
 @value
@@ -23,6 +38,12 @@ class Receipt:
     tier: str = ""
     saved: Usage | None = None
     """What the provider had billed for the answer that was given again."""
+    saved_cost: Cost | None = None
+    """What that costs now; None where it has no price."""
+    key: Key | None = None
+    tag: str = ""
+    bill: Bill | None = None
+    """For the list of requests: what a fetch cost, or what joining one spared."""
     saved_s: float = 0.0
     """Seconds the provider had taken for it."""
 
@@ -36,6 +57,7 @@ class FetchReceipt:
     bytes_in: int
     total_s: float
     usage: Usage | None
+    cost: Cost | None = None
     kept: bool
     unkept: Unkept | None
     """Why it was not kept; None where it was, or where the plan had ruled it out."""

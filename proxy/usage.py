@@ -1,6 +1,7 @@
 """What one answer cost in tokens, in one shape for every dialect, and how we came to know it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.values import value
@@ -51,6 +52,28 @@ class Usage:
     def total_tokens(self) -> int:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
+
+
+@dataclass(slots=True)
+class LateUsage:
+    """A usage that is still being counted."""
+
+    usage: Usage | None = None
+    _awaiting: list[Callable[[Usage], None]] = field(default_factory=list)
+
+    def when_known(self, tell: Callable[[Usage], None]) -> None:
+        """Call *tell* with the usage: now where it is known, else when it is, if it ever is."""
+        if self.usage is not None:
+            tell(self.usage)
+        else:
+            self._awaiting.append(tell)
+
+    def known(self, usage: Usage) -> None:
+        """It was counted."""
+        self.usage = usage
+        for tell in self._awaiting:
+            tell(usage)
+        self._awaiting.clear()
 
 
 def read_usage(usage: Mapping[str, object]) -> Usage | None:

@@ -25,6 +25,8 @@ class _Item:
     generation: int
     write: Callable[[float], bytes]
     """The whole answer, head and body, as of a moment: it tells its age."""
+    receipt_at: Callable[[float], Receipt]
+    """What one more hit is worth as of a moment."""
     receipt: Receipt
     size: int
     second: int = -1
@@ -69,6 +71,7 @@ class Wire:
         second = int(now)
         if second != item.second:
             item.second, item.octets = second, item.write(now)
+            item.receipt = item.receipt_at(now)
         return item.octets
 
     def used(self, octets: bytes, *, seconds: float) -> None:
@@ -87,7 +90,8 @@ class Wire:
         head = octets[: octets.find(HEAD_END) + len(HEAD_END)]
         if head != octets:
             self._heads[head] = self._heads.get(head, 0) + 1
-        self._items[octets] = _Item(repeat.entry, repeat.generation, write, repeat.receipt, size)
+        receipt = repeat.receipt_at(self.now())
+        self._items[octets] = _Item(repeat.entry, repeat.generation, write, repeat.receipt_at, receipt, size)
         self._bytes += size
         while self._bytes > self.max_bytes:
             self._forget(next(iter(self._items)))

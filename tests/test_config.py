@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import config
+from proxy import config, pricing
 from proxy.config import Config
 from proxy.errors import ConfigError
 
@@ -62,11 +62,16 @@ OTHER: dict[str, Any] = {
     "flights.max_lag_bytes": 4096,
     "wire.enabled": False,
     "wire.max_bytes": 70000,
+    "accounting.provider": "openrouter",
+    "accounting.prices": {"gpt-4o*": {"input": 2.5, "output": 10}},
+    "accounting.flat_rate": True,
     "ledger.max_models": 1,
     "ledger.max_opportunities": 2,
+    "ledger.max_requests": 3,
     "own_paths.healthz": False,
     "own_paths.health": False,
     "own_paths.stats": False,
+    "own_paths.metrics": False,
     "log.level": "debug",
     "headers": "minimal",
 }
@@ -92,6 +97,7 @@ LEAST = {
     "wire.max_bytes": 65536,
     "ledger.max_models": 1,
     "ledger.max_opportunities": 1,
+    "ledger.max_requests": 0,
 }
 CHOICES = {
     "cache.when": ("temperature_zero", "seeded", "always"),
@@ -214,7 +220,7 @@ def test_no_setting_may_be_nothing(path: str, tmp_path: Path) -> None:
 
 @every_setting
 def test_no_setting_is_a_section(path: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(path)}: expected "):
+    with pytest.raises(ConfigError, match=f"^{re.escape(path)}(: expected |.a.b: unknown rate)"):
         of_file(tmp_path, nested(path, {"a": {"b": 1}}))
 
 
@@ -260,7 +266,9 @@ def test_a_list_is_a_list_of_texts(path: str, value: object, tmp_path: Path) -> 
         of_file(tmp_path, nested(path, value))
 
 
-@pytest.mark.parametrize("path", [path for path, value in DEFAULTS.items() if isinstance(value, dict)])
+@pytest.mark.parametrize(
+    "path", [path for path, value in DEFAULTS.items() if isinstance(value, dict) and path != "accounting.prices"]
+)
 @pytest.mark.parametrize("value", [5, "a", ["a"], {"a": 5}, {"a": ["b"]}])
 def test_a_mapping_is_pairs_of_texts(path: str, value: object, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(path)}: expected `name: text` pairs, found "):
@@ -360,6 +368,41 @@ def test_the_process_environment_is_read_where_none_is_given(monkeypatch: pytest
 
 def test_other_environment_variables_are_nobodys_business() -> None:
     assert of_env(PORT="1", ASKONCE="x", ASKONCE_="x", XASKONCE_SERVER__PORT="y") == Config()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (5, ": expected prices as `model: {input: dollars, ...}`, found a number (5)"),
+        ({"m": 5}, ".m: expected rates as `name: dollars per million tokens`, found a number (5)"),
+        ({"m": {"inptu": 1}}, ".m.inptu: unknown rate, did you mean accounting.prices.m.input?"),
+        ({"m": {"input": "1"}}, ".m.input: expected a number of dollars, found a text ('1')"),
+        ({"m": {"input": True}}, ".m.input: expected a number of dollars, found true or false (True)"),
+        ({"m": {"input": -1}}, ".m.input: must be 0 or more dollars, found -1"),
+        ({"m": {"input": math.nan}}, ".m.input: must be 0 or more dollars, found nan"),
+        ({"m": {"output": 1}}, ".m.input: missing; say what a million input tokens cost, 0 if nothing"),
+    ],
+)
+def test_a_price_that_is_none_is_refused_by_its_path(value: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        of_file(tmp_path, nested("accounting.prices", value))
+    assert str(caught.value) == f"accounting.prices{message}"
+
+
+def test_an_unknown_rate_that_resembles_none_is_told_which_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"^accounting.prices.m.zzz: unknown rate; known here: input, output, "):
+        of_sets("accounting.prices.m={zzz: 1}")
+
+
+def test_the_rates_are_those_of_the_price_list() -> None:
+    assert tuple(part.name for part in dataclasses.fields(pricing.Price)) == config.RATES
+
+
+def test_a_price_can_be_set_whole_or_rate_by_rate() -> None:
+    loaded = of_sets("accounting.prices.gpt-4.1={input: 2, output: 8}", "accounting.prices.gpt-4.1.input=1.5")
+    assert loaded.accounting.prices == {"gpt-4.1": {"input": 1.5, "output": 8}}
+    loaded = of_env(ASKONCE_ACCOUNTING__PRICES__O3__INPUT="2")
+    assert loaded.accounting.prices == {"o3": {"input": 2}}
 
 
 def test_the_upstream_may_be_written_short_in_a_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from proxy import config, fingerprint, labels, policy
 from proxy.config import Config
 from proxy.ledger import Ledger
 from proxy.model import Key, Outcome, Reason, Unkept
+from proxy.usage import Method
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -22,7 +23,16 @@ SETTINGS = config.describe()
 ANSWER_FIELDS = [
     line.partition(b":")[0].decode()
     for line in labels.labels(
-        "full", Outcome.HIT, Reason.FOUND, key=Key("k"), tier="exact", age_s=1, ttl_s=1, saved_tokens=1
+        "full",
+        Outcome.HIT,
+        Reason.FOUND,
+        key=Key("k"),
+        tier="exact",
+        age_s=1,
+        ttl_s=1,
+        saved_tokens=1,
+        saved_method=Method.COUNTED,
+        saved_usd="0",
     ).splitlines()
 ]
 REQUEST_FIELDS = sorted(

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from proxy.ledger import OTHER_MODELS, Latency, Ledger
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
-from proxy.receipts import FetchReceipt, Receipt
-from proxy.usage import Usage
+from proxy.money import PARTS, Cost
+from proxy.receipts import Bill, FetchReceipt, Receipt
+from proxy.usage import Method, Usage
 
 COUNTERS = {
     Outcome.HIT: "hits",
@@ -22,6 +24,14 @@ COUNTERS = {
     Outcome.ERROR: "errors",
 }
 TEN = Usage(input_tokens=8, output_tokens=2)
+COST = Cost(3 * PARTS, 4 * PARTS)
+NONE = {"input": 0, "output": 0, "answers": 0, "usd": "0", "usd_list": "0", "unpriced": 0, "lower_bounds": 0}
+
+
+def sums(**more: Any) -> dict[str, Any]:
+    """What stands below ``spent`` or ``saved`` where nothing but *more* was counted."""
+    usual = {"input": 0, "output": 0, "answers": 0, "without_usage": 0, "usd": "0", "usd_list": "0", "unpriced": 0}
+    return {**usual, "counted": NONE, "estimated": NONE, **more}
 
 
 def receipt(outcome: Outcome = Outcome.MISS, **more: Any) -> Receipt:
@@ -74,6 +84,7 @@ def numbers(value: object, path: str = "") -> Iterator[tuple[str, float]]:
 def test_every_counter_is_there_before_anything_happened_and_is_zero() -> None:
     fresh = shown(Ledger(now=lambda: 1_760_000_000.0))
     assert {path: number for path, number in numbers(fresh) if number != 0} == {}
+    assert {fresh["tokens"][kind][name] for kind in ("spent", "saved") for name in ("usd", "usd_list")} == {"0"}
     assert list(fresh["reasons"]) == [str(reason) for reason in Reason]
     assert list(fresh["unkept"]) == [str(unkept) for unkept in Unkept]
     assert list(fresh["latency_ms"]) == list(fresh["first_byte_ms"]) == [str(outcome) for outcome in Outcome]
@@ -197,9 +208,9 @@ def test_a_call_like_an_earlier_one_counts_like_it_in_its_own_time() -> None:
 
 def test_a_hit_that_was_delivered_saves_what_its_answer_had_cost() -> None:
     ledger = Ledger()
-    ledger.record(receipt(Outcome.HIT, saved=TEN, saved_s=2.0, total_s=0.5))
+    ledger.record(receipt(Outcome.HIT, saved=TEN, saved_cost=COST, saved_s=2.0, total_s=0.5))
     counted = shown(ledger)
-    assert counted["tokens"]["saved"] == {"input": 8, "output": 2, "answers": 1, "without_usage": 0}
+    assert counted["tokens"]["saved"] == sums(input=8, output=2, answers=1, usd="3", usd_list="4")
     assert counted["models"]["gpt"]["tokens"]["saved"] == counted["tokens"]["saved"]
     assert counted["time_saved_s"] == 1.5
 
@@ -233,16 +244,18 @@ def test_an_answer_without_usage_is_counted_as_such() -> None:
     ledger = Ledger()
     ledger.record(receipt(Outcome.HIT, saved=None))
     ledger.fetched(fetch(usage=None))
-    empty = {"input": 0, "output": 0, "answers": 1, "without_usage": 1}
-    assert shown(ledger)["tokens"] == {"spent": empty, "saved": empty}
+    empty = sums(answers=1, without_usage=1)
+    told = shown(ledger)["tokens"]
+    assert (told["spent"], told["saved"]) == (empty, empty)
+    assert told["coverage"]["sentence"] == "no tokens saved yet; 1 answer of unknown length"
 
 
 def test_a_call_that_joined_is_spared_the_cost_of_the_fetch() -> None:
     ledger = Ledger()
     ledger.record(receipt(Outcome.JOINED))
-    ledger.spared("gpt", TEN)
+    ledger.spared("gpt", TEN, COST)
     counted = shown(ledger)
-    assert counted["tokens"]["saved"] == {"input": 8, "output": 2, "answers": 1, "without_usage": 0}
+    assert counted["tokens"]["saved"] == sums(input=8, output=2, answers=1, usd="3", usd_list="4")
     assert counted["models"]["gpt"]["tokens"]["saved"] == counted["tokens"]["saved"]
 
 
@@ -251,11 +264,11 @@ def test_a_call_that_joined_is_spared_the_cost_of_the_fetch() -> None:
 
 def test_a_fetch_spends_what_the_provider_billed() -> None:
     ledger = Ledger()
-    ledger.fetched(fetch())
+    ledger.fetched(fetch(cost=COST))
     ledger.fetched(fetch(model="other", bytes_in=500))
     counted = shown(ledger)
     assert (counted["fetches"], counted["kept"], counted["bytes"]["from_upstream"]) == (2, 2, 1500)
-    assert counted["tokens"]["spent"] == {"input": 16, "output": 4, "answers": 2, "without_usage": 0}
+    assert counted["tokens"]["spent"] == sums(input=16, output=4, answers=2, usd="3", usd_list="4", unpriced=1)
     assert counted["models"]["other"]["tokens"]["spent"]["input"] == 8
     assert counted["requests"] == 0
 
@@ -283,6 +296,109 @@ def test_an_answer_that_the_plan_had_ruled_out_is_neither_kept_nor_unkept() -> N
     ledger.fetched(fetch(kept=False, unkept=None))
     counted = shown(ledger)
     assert (counted["fetches"], counted["kept"], sum(counted["unkept"].values())) == (1, 0, 0)
+
+
+# --- how figures are known -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [Method.COUNTED, Method.ESTIMATED])
+def test_what_was_counted_later_stands_apart_and_adds_no_answer(method: Method) -> None:
+    ledger = Ledger()
+    late = Usage(input_tokens=8, output_tokens=2, method=method, lower_bound=True)
+    ledger.fetched(fetch(usage=None))
+    ledger.spared("gpt", None)
+    ledger.counted_fetch("gpt", late, COST)
+    ledger.counted_spared("gpt", late, None)
+    one = {**NONE, "input": 8, "output": 2, "answers": 1, "lower_bounds": 1}
+    told = shown(ledger)
+    for tokens in (told["tokens"], told["models"]["gpt"]["tokens"]):
+        paid = {str(method): {**one, "usd": "3", "usd_list": "4"}}
+        assert tokens["spent"] == sums(answers=1, without_usage=1, **paid)
+        assert tokens["saved"] == sums(answers=1, without_usage=1, **{str(method): {**one, "unpriced": 1}})
+
+
+def test_a_hit_of_an_answer_that_was_counted_is_counted() -> None:
+    ledger = Ledger()
+    ledger.record(receipt(Outcome.HIT, saved=replace(TEN, method=Method.COUNTED), saved_cost=COST))
+    counted = {**NONE, "input": 8, "output": 2, "answers": 1, "usd": "3", "usd_list": "4"}
+    assert shown(ledger)["tokens"]["saved"] == sums(answers=1, without_usage=1, counted=counted)
+
+
+def test_coverage_tells_how_the_saved_tokens_are_known() -> None:
+    ledger = Ledger(prices_as_of="2026-11-01")
+    for method, tokens in ((Method.MEASURED, 920), (Method.COUNTED, 70), (Method.ESTIMATED, 10)):
+        cost = COST if method is Method.MEASURED else None
+        ledger.record(receipt(Outcome.HIT, saved=Usage(input_tokens=tokens, method=method), saved_cost=cost))
+    told = shown(ledger)["tokens"]["coverage"]
+    assert told == {
+        "measured": 0.92,
+        "counted": 0.07,
+        "estimated": 0.01,
+        "sentence": "92 % of saved tokens measured, 7 % counted, 1 % estimated; 2 answers unpriced; "
+        "prices as of 2026-11-01",
+    }
+
+
+@pytest.mark.parametrize(("measured", "said"), [(10**6 - 1, "over 99.9 %"), (1, "under 0.1 %")])
+def test_coverage_never_rounds_to_all_or_nothing(measured: int, said: str) -> None:
+    ledger = Ledger()
+    for method, tokens in ((Method.MEASURED, measured), (Method.COUNTED, 10**6 - measured)):
+        ledger.record(receipt(Outcome.HIT, saved=Usage(input_tokens=tokens, method=method)))
+    assert shown(ledger)["tokens"]["coverage"]["sentence"].startswith(f"{said} of saved tokens measured")
+
+
+def test_an_opportunity_has_its_dollars() -> None:
+    ledger = Ledger()
+    for cost in (COST, COST, None):
+        ledger.fetched(fetch(kept=False, repeatable_key=Key("k"), cost=cost))
+    assert shown(ledger)["opportunity"]["usd"] == "3"
+    assert shown(ledger)["opportunity"]["unpriced"] == 1
+
+
+# --- the last requests -----------------------------------------------------------------------------------------------
+
+
+def test_the_last_requests_come_newest_first_and_are_bounded() -> None:
+    ledger = Ledger(max_requests=2, now=lambda: 1_760_000_000.0)
+    for model in ("a", "b", "c"):
+        ledger.record(receipt(model=model))
+    assert [row["model"] for row in ledger.recent()] == ["c", "b"]
+    none = Ledger(max_requests=0)
+    none.record(receipt())
+    assert none.recent() == []
+
+
+def test_a_request_is_told_without_its_texts() -> None:
+    ledger = Ledger(now=lambda: 1_760_000_000.0)
+    bill = Bill()
+    ledger.record(receipt(tag="batch", key=Key("0123456789abcdef" * 4), bill=bill))
+    expected = {
+        "time": "2025-10-09T08:53:20Z",
+        "model": "gpt",
+        "tag": "batch",
+        "outcome": "MISS",
+        "reason": "not_found",
+        "tier": "",
+        "status": 200,
+        "key": "0123456789abcdef",
+        "latency_ms": 500.0,
+        "first_byte_ms": 100.0,
+        "cut": "delivered",
+        "tokens": None,
+        "usd": None,
+        "counts_as": "spent",
+    }
+    assert ledger.recent() == [expected]
+    bill.settle(TEN, COST)
+    tokens = {"input": 8, "output": 2, "method": "measured"}
+    assert ledger.recent() == [{**expected, "tokens": tokens, "usd": "3"}]
+
+
+def test_a_hit_tells_what_it_saved_and_one_that_was_cut_saved_nothing() -> None:
+    ledger = Ledger()
+    for cut in (CutOff.DELIVERED, CutOff.CLIENT_LEFT):
+        ledger.record(receipt(Outcome.HIT, saved=TEN, saved_cost=COST, cut=cut))
+    assert [(row["usd"], row["counts_as"]) for row in ledger.recent()] == [(None, "saved"), ("3", "saved")]
 
 
 # --- what it remembers is bounded ------------------------------------------------------------------------------------

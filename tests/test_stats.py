@@ -27,8 +27,13 @@ SCHEMA: Schema = json.loads(
 )
 VALIDATOR = Draft202012Validator(SCHEMA)
 
-SHORT_NAMES = {"/stats": "own_paths__stats", "/healthz": "own_paths__healthz", "/health": "own_paths__health"}
-OWN = ("/_askonce/stats", "/_askonce/healthz")
+SHORT_NAMES = {
+    "/stats": "own_paths__stats",
+    "/metrics": "own_paths__metrics",
+    "/healthz": "own_paths__healthz",
+    "/health": "own_paths__health",
+}
+OWN = ("/_askonce/stats", "/_askonce/metrics", "/_askonce/healthz", "/_askonce/requests")
 
 
 def get(ways: Ways, path: str, *, method: str = "GET", headers: Headers = ()) -> RawAnswer:
@@ -165,7 +170,7 @@ def test_head_of_an_own_page_has_its_head_and_no_body(ways: Ways, path: str) -> 
         connection.send(ways.request("GET", path))
         whole = connection.read_answer("GET")
     assert (head.status, bytes(head.body)) == (200, b"")
-    assert head.get("content-type") == "application/json"
+    assert head.get("content-type") == whole.get("content-type")
     assert int(head.get("content-length") or 0) > 20
     if "health" in path:
         assert head.headers == whole.headers
@@ -185,7 +190,7 @@ def test_a_short_name_that_is_switched_off_is_forwarded_and_the_others_are_not(
         ("HEAD", path.encode()),
     ]
     for other in (*OWN, *(name for name in SHORT_NAMES if name != path)):
-        assert json.loads(get(ways, other).body)["version"]
+        assert get(ways, other).status == 200
     assert len(ways.received()) == 2
     assert stats(ways.proxy)["forwarded"] == 2
 

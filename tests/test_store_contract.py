@@ -48,6 +48,7 @@ def entry(key: str = "a", body: bytes = b"body", *, expires: float = math.inf) -
         chunked=True,
         form=Form(stream=True, include_usage=True, obfuscation=False, other_options='{"x":1}'),
         model="m",
+        service_tier="flex",
         usage=Usage(input_tokens=10, output_tokens=20, cached_tokens=3),
         created=999.5,
         expires=expires,

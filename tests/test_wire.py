@@ -3,13 +3,16 @@
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from proxy.call import Repeat
 from proxy.ledger import Ledger
 from proxy.model import CutOff, Entry, Key, Outcome, Reason
+from proxy.money import PARTS, Cost
 from proxy.receipts import Receipt
+from proxy.usage import Usage
 from proxy.wire import Wire
 from tests.comparison import Ways
 from tests.raw_client import RawConnection
@@ -33,6 +36,7 @@ class House:
 
     def __init__(self, *, max_bytes: int = 1 << 20) -> None:
         self.held: set[int] = set()
+        self.receipts: dict[float, Receipt] = {}
         self.generation = 0
         self.now = 1000.0
         self.ledger = Ledger()
@@ -44,6 +48,10 @@ class House:
             now=lambda: self.now,
         )
 
+    def receipt_at(self, now: float) -> Receipt:
+        """What one more hit is worth: prices may have changed."""
+        return self.receipts.get(now, RECEIPT)
+
     def entry(self, body: bytes = b"body") -> Entry:
         """An entry that the store holds."""
         kept = Entry(key=Key("k"), dialect="chat", status=200, phrase=b"OK", head=b"", body=body, created=self.now)
@@ -53,7 +61,7 @@ class House:
     def remember(self, octets: bytes, entry: Entry | None = None) -> Entry:
         """A request that was a hit; its answer tells the moment at which it is written."""
         kept = entry or self.entry()
-        repeat = Repeat(entry=kept, head_at=writer(octets), receipt=RECEIPT, generation=self.generation)
+        repeat = Repeat(entry=kept, head_at=writer(octets), receipt_at=self.receipt_at, generation=self.generation)
         self.wire.remember(octets, repeat, writer(octets))
         return kept
 
@@ -120,6 +128,18 @@ def test_every_use_is_in_the_ledger() -> None:
         house.wire.used(request(), seconds=0.001)
     shown = house.ledger.shown()
     assert (shown["requests"], shown["hits"]) == (3, 3)
+
+
+def test_each_use_saves_what_it_is_worth_at_its_moment() -> None:
+    house = House()
+    for moment, usd in ((1000.0, 2), (1060.0, 5)):
+        cost = Cost(usd * PARTS, usd * PARTS)
+        house.receipts[moment] = replace(RECEIPT, saved=Usage(input_tokens=1), saved_cost=cost)
+    house.remember(request())
+    for house.now in (1000.0, 1000.0, 1060.0):
+        house.wire.find(request())
+        house.wire.used(request(), seconds=0.001)
+    assert house.ledger.saved.measured.usd == (2 + 2 + 5) * PARTS
 
 
 def test_it_never_holds_more_than_its_budget_and_forgets_the_least_recently_used() -> None:

@@ -65,6 +65,7 @@ def read_whole(body: bytes, evidence: Evidence, *, in_choice: Look, around: Look
 def _around(value: dict[str, object], evidence: Evidence, around: Look) -> None:
     evidence.named(value.get("model"))
     evidence.billed(value.get("usage"))
+    evidence.served(value.get("service_tier"))
     around(value, evidence)
 
 

@@ -118,6 +118,7 @@ def _read_response(response: dict[str, object], evidence: Evidence) -> None:
         evidence.faults.add(Unkept.ERROR_INSIDE)
     evidence.named(response.get("model"))
     evidence.billed(response.get("usage"))
+    evidence.served(response.get("service_tier"))
     match response.get("status"):
         case "completed":
             pass

@@ -13,6 +13,9 @@ FILTERED = frozenset({"content_filter", "content-filter", "safety", "sensitive"}
 BROKEN = frozenset({"error", "network_error"})
 UNFINISHED = frozenset({"abort", "aborted", "cancelled", "canceled", "insufficient_system_resource", "pause_turn"})
 
+LONGEST_TIER = 64
+"""No provider's word for a service tier is longer."""
+
 # A definite fault hides what a setting may allow, so that a setting never lets a definite fault in.
 _WORST_FIRST = (Unkept.ERROR_INSIDE, Unkept.UNREADABLE, Unkept.INCOMPLETE, Unkept.SIDE_EFFECT)
 
@@ -29,6 +32,7 @@ class Evidence:
     """Anything at all was answered: text, a tool call, a refusal, reasoning, sound."""
     usage: Usage | None = None
     model: str | None = None
+    service_tier: str = ""
 
     def stopped(self, reason: object) -> None:
         """Note a finish or stop reason; None means that there was none."""
@@ -46,6 +50,12 @@ class Evidence:
         """Note a usage object; the last one counts."""
         if isinstance(usage, dict):
             self.usage = read_usage(usage) or self.usage
+            self.served(usage.get("service_tier"))
+
+    def served(self, tier: object) -> None:
+        """Note the service tier that the answer names; the last one counts."""
+        if isinstance(tier, str) and tier:
+            self.service_tier = tier[:LONGEST_TIER]
 
     def named(self, model: object) -> None:
         """Note the model that the answer names; the first one counts."""
@@ -54,7 +64,7 @@ class Evidence:
 
     def finding(self) -> Finding:
         """The verdict."""
-        return Finding(unkept=self._unkept(), usage=self.usage, model=self.model)
+        return Finding(unkept=self._unkept(), usage=self.usage, model=self.model, service_tier=self.service_tier)
 
     def _unkept(self) -> Unkept | None:
         if not self.faults:

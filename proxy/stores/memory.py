@@ -183,6 +183,7 @@ def size_of(entry: Entry) -> int:
     """What *entry* takes of the budget, in octets."""
     # A client or a provider chooses how long the texts are, too.
     texts = getsizeof(entry.model) + getsizeof(entry.form.other_options) + len(entry.encoding) + len(entry.phrase)
+    texts += len(entry.service_tier)
     return len(entry.body) + len(entry.head) + texts + MARK_BYTES * len(entry.marks) + ENTRY_OVERHEAD_BYTES
 
 

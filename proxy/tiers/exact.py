@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy import fingerprint
 from proxy.errors import CacheError
 from proxy.headers import Fields
 from proxy.model import Entry, Key, Reason
 from proxy.ports import Store
+from proxy.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,17 @@ class ExactTier:
         """Put *entry* away; False where the store failed or has no room."""
         try:
             return await self._store.put(entry)
+        except CacheError as error:
+            self._fault(error)
+            return False
+
+    async def amend(self, entry: Entry, usage: Usage) -> bool:
+        """Put *usage* to *entry*, which named none; False where another stands in its place by now."""
+        try:
+            kept = await self._store.get(entry.key)
+            if kept is None or (kept.created, kept.usage) != (entry.created, None):
+                return False
+            return await self._store.put(replace(kept, usage=usage))
         except CacheError as error:
             self._fault(error)
             return False

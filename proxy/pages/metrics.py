@@ -1,0 +1,173 @@
+"""``/metrics`` for Prometheus: the ledger as it stands when it is asked, nothing counted twice."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from proxy.call import Call, Reply
+from proxy.ledger import Latency, Ledger, Model
+from proxy.model import Outcome
+from proxy.money import PARTS
+from proxy.usage import Method
+
+OTHER = "other"
+"""The label of every model that the price list does not name."""
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,79}")
+"""What the name of a model looks like that may become a label; names come from requests and so from strangers."""
+
+CLASSES_STEP = 6
+"""One bucket in six of the ledger's classes: each three times as wide as the one before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """What stands beside the ledger, now."""
+
+    version: str
+    entries: int
+    bytes_used: int
+    max_bytes: int
+    evicted: int
+    expired: int
+    in_flight: int
+    connections: int
+
+
+class LedgerCollector(Collector):
+    """Reads the ledger each time that it is asked."""
+
+    def __init__(self, ledger: Ledger, *, listed: Callable[[str], bool], gauges: Callable[[], Gauges]) -> None:
+        self._ledger = ledger
+        self._listed = listed
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family."""
+        yield from chain(self._calls(), self._fetches(), self._worth(), self._now())
+
+    def _calls(self) -> Iterator[Metric]:
+        ledger = self._ledger
+        requests = CounterMetricFamily(
+            "askonce_requests", "Requests on cached paths that are over.", labels=["model", "outcome"]
+        )
+        for label, models in self._labelled().items():
+            for outcome in Outcome:
+                requests.add_metric([label, outcome], sum(model.outcomes.counts[outcome] for model in models))
+        yield requests
+        yield _by("askonce_reasons", "Requests by their reason.", "reason", ledger.reasons.items())
+        yield CounterMetricFamily("askonce_forwarded", "Requests on other paths.", value=ledger.forwards)
+        yield CounterMetricFamily(
+            "askonce_clients_left", "Requests whose client hung up before the end.", value=ledger.clients_left
+        )
+        yield _histogram("askonce_request_duration_seconds", "To the last octet of the answer.", ledger.latency)
+        yield _histogram("askonce_first_byte_seconds", "To the head of the answer.", ledger.first_byte)
+
+    def _fetches(self) -> Iterator[Metric]:
+        ledger = self._ledger
+        yield CounterMetricFamily("askonce_fetches", "Requests to the provider that are over.", value=ledger.fetches)
+        yield CounterMetricFamily("askonce_kept", "Answers that were kept.", value=ledger.kept)
+        yield _by("askonce_unkept", "Answers that were not kept.", "reason", ledger.unkept.items())
+        octets = (
+            ("from_clients", ledger.bytes_from_clients),
+            ("to_clients", ledger.bytes_to_clients),
+            ("from_upstream", ledger.bytes_from_upstream),
+        )
+        yield _by("askonce_body_bytes", "Octets of bodies on cached paths.", "direction", octets)
+
+    def _worth(self) -> Iterator[Metric]:
+        ledger = self._ledger
+        ways = ["model", "kind", "method"]
+        tokens = CounterMetricFamily("askonce_tokens", "Tokens.", labels=[*ways, "direction"])
+        answers = CounterMetricFamily("askonce_answers", "Answers whose tokens are known.", labels=ways)
+        unpriced = CounterMetricFamily("askonce_unpriced_answers", "Answers without a published price.", labels=ways)
+        usd = CounterMetricFamily("askonce_usd", "US dollars, prompt-cache discounts taken off.", labels=ways)
+        usd_list = CounterMetricFamily("askonce_usd_list", "US dollars as if without prompt caches.", labels=ways)
+        unknown = CounterMetricFamily(
+            "askonce_answers_without_usage", "Answers that named no usage, counted or not.", labels=["model", "kind"]
+        )
+        for label, models in self._labelled().items():
+            for kind in ("spent", "saved"):
+                both = [model.spent if kind == "spent" else model.saved for model in models]
+                unknown.add_metric([label, kind], sum(each.without_usage for each in both))
+                for method in Method:
+                    sums = [each.ways[method] for each in both]
+                    at = [label, kind, str(method)]
+                    tokens.add_metric([*at, "input"], sum(each.input for each in sums))
+                    tokens.add_metric([*at, "output"], sum(each.output for each in sums))
+                    answers.add_metric(at, sum(each.answers for each in sums))
+                    unpriced.add_metric(at, sum(each.unpriced for each in sums))
+                    usd.add_metric(at, sum(each.usd for each in sums) / PARTS)
+                    usd_list.add_metric(at, sum(each.usd_list for each in sums) / PARTS)
+        yield from (tokens, answers, unpriced, usd, usd_list, unknown)
+        yield CounterMetricFamily("askonce_time_saved_seconds", "Provider's seconds spared.", value=ledger.saved_s)
+        repeats = ledger.repeats
+        yield CounterMetricFamily(
+            "askonce_opportunity_repeats", "Repeats that only the temperature kept out.", value=repeats.answers
+        )
+        yield CounterMetricFamily(
+            "askonce_opportunity_usd", "US dollars that those cost.", value=repeats.measured.usd / PARTS
+        )
+
+    def _now(self) -> Iterator[Metric]:
+        now = self._gauges()
+        build = GaugeMetricFamily("askonce_build_info", "The version that runs.", labels=["version"])
+        build.add_metric([now.version], 1)
+        yield build
+        yield GaugeMetricFamily(
+            "askonce_start_time_seconds", "When counting began, since the epoch.", value=self._ledger.since
+        )
+        yield GaugeMetricFamily("askonce_store_entries", "Entries in the store.", value=now.entries)
+        yield GaugeMetricFamily("askonce_store_bytes", "What they take of the budget.", value=now.bytes_used)
+        yield GaugeMetricFamily("askonce_store_max_bytes", "The budget.", value=now.max_bytes)
+        yield CounterMetricFamily("askonce_store_evicted", "Entries that had to make room.", value=now.evicted)
+        yield CounterMetricFamily("askonce_store_expired", "Entries found expired.", value=now.expired)
+        yield GaugeMetricFamily("askonce_in_flight", "Fetches that can be joined.", value=now.in_flight)
+        yield GaugeMetricFamily("askonce_connections", "Open connections of clients.", value=now.connections)
+
+    def _labelled(self) -> dict[str, list[Model]]:
+        """The models by their label; at most ``ledger.max_models`` and one."""
+        found: dict[str, list[Model]] = {OTHER: []}
+        for name, model in self._ledger.models.items():
+            label = name if _LABEL.fullmatch(name) and self._listed(name) else OTHER
+            found.setdefault(label, []).append(model)
+        return found
+
+
+def _by(name: str, told: str, label: str, counts: Iterable[tuple[str, int]]) -> Metric:
+    family = CounterMetricFamily(name, told, labels=[label])
+    for word, count in counts:
+        family.add_metric([str(word)], count)
+    return family
+
+
+def _histogram(name: str, told: str, latencies: dict[Outcome, Latency]) -> Metric:
+    family = HistogramMetricFamily(name, told, labels=["outcome"])
+    for outcome, latency in latencies.items():
+        buckets = [
+            ("+Inf" if edge == float("inf") else f"{edge:.6g}", float(count))
+            for edge, count in latency.classes(CLASSES_STEP)
+        ]
+        family.add_metric([str(outcome)], buckets=buckets, sum_value=latency.total_s)
+    return family
+
+
+def page(ledger: Ledger, *, listed: Callable[[str], bool], gauges: Callable[[], Gauges]) -> Callable[[Call], Reply]:
+    """The page."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LedgerCollector(ledger, listed=listed, gauges=gauges))
+
+    def answer(_: Call) -> Reply:
+        body = generate_latest(registry)
+        head = b"Content-Type: %s\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
+        return Reply(
+            status=200, phrase=b"OK", head=head % (CONTENT_TYPE_LATEST.encode(), len(body)), body=body, sized=True
+        )
+
+    return answer
