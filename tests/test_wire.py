@@ -156,8 +156,11 @@ def test_it_never_holds_more_than_its_budget_and_forgets_the_least_recently_used
 
 def test_what_would_fill_an_eighth_of_the_budget_is_not_remembered() -> None:
     house = House(max_bytes=80_000)
-    house.remember(request(), house.entry(b"x" * 10_000))
+    repeat = Repeat(entry=house.entry(), head_at=writer(b""), receipt_at=lambda _: RECEIPT, generation=0)
+    house.wire.remember(request(), repeat, lambda _: b"x" * 5_000)
     assert len(house.wire) == 0
+    house.wire.remember(request(), repeat, lambda _: b"x" * 3_000)
+    assert len(house.wire) == 1
 
 
 def repeated(connection: RawConnection, octets: bytes) -> bytes:
