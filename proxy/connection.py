@@ -180,11 +180,6 @@ class Connection(RequestHandler):
             return True
         return len(self._octets) != self._octets.find(HEAD_END) + len(HEAD_END) + body.total_bytes
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Read on, where reading was paused; aiohttp says so after each piece that is read, paused or not."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
     def _refuse_head(self) -> None:
         body = labels.error_body("the header fields are too large (server.max_header_bytes)", "headers_too_large")
         fields = [
