@@ -177,7 +177,7 @@ def test_the_wire_counts_the_answers_as_they_are_given() -> None:
     given = b"y" * 20_000
 
     def teach(number: int, answer: bytes) -> None:
-        repeat = Repeat(entry=kept, head_at=lambda _: b"", receipt=RECEIPT, generation=0)
+        repeat = Repeat(entry=kept, head_at=lambda _: b"", receipt_at=lambda _: RECEIPT, generation=0)
         house.wire.remember(wire_request(number), repeat, lambda _: answer)
 
     for number in range(50):
