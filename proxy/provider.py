@@ -175,6 +175,8 @@ class Lease(Protocol):
     """A connection while it is lent for one exchange."""
 
     connection: Connection
+    reused: bool
+    """It has carried an exchange before this one."""
 
     def release(self, *, whole: bool) -> None:
         """Give it back; *whole*: the answer was read to its end."""
@@ -207,7 +209,9 @@ class Answer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lease.release(whole=self._payload.is_eof())
+        # An error is often the last thing said on a connection, and the news of its end may be late (413, 408, 5xx).
+        doubtful = self.status >= 400 and not self._lease.reused
+        self._lease.release(whole=self._payload.is_eof() and not doubtful)
 
     def take_over(self, reader: OctetReader) -> Connection:
         """After a 101: hand everything that comes from now on to *reader*. The connection is the caller's to end."""
