@@ -17,7 +17,6 @@ import uvloop
 import proxy
 from proxy import labels, paths
 from proxy.call import Call, Reply
-from proxy.config import Config, OwnPathSettings
 from proxy.connection import fits_aiohttp
 from proxy.dialects import BY_SUFFIX
 from proxy.errors import AskonceError, ConfigError
@@ -28,6 +27,7 @@ from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.pricing import Prices
 from proxy.server import OWN, Page, Server
+from proxy.settings import Config, OwnPathSettings
 from proxy.stores.memory import MemoryStore
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier

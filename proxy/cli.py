@@ -13,9 +13,9 @@ import yaml
 
 import proxy
 from proxy import app, config
-from proxy.config import Config
 from proxy.errors import AskonceError
 from proxy.pages import table
+from proxy.settings import Config
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.lines import count_line
 

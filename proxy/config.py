@@ -1,204 +1,26 @@
-"""Settings: one frozen tree, read once from file, environment and command line, checked, and handed down in pieces.
+"""Reads the settings from file, environment and command line, each over the last, and checks them.
 
 Only this module knows that YAML and the environment exist.
 """
 
 import dataclasses
 import difflib
-import ipaddress
 import math
 import os
 import re
-import ssl
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
+from proxy.consistency import check
 from proxy.errors import ConfigError
+from proxy.settings import Config
 
 ENV_PREFIX = "ASKONCE_"
 """``ASKONCE_CACHE__TTL_S=60`` sets ``cache.ttl_s``."""
-
-
-RATES = (
-    "input",
-    "output",
-    "cached",
-    "cache_write",
-    "cache_write_1h",
-    "audio_input",
-    "cached_audio",
-    "audio_output",
-    "requests",
-)
-"""What a price is made of; a test holds it against the price list's own names."""
-
-FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-"""RFC 9110 section 5.6.2."""
-
-
-WRITTEN_BY_US = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te"})
-"""Fields that would be untrue, and could open the door to a second request, if they were set by hand."""
-
-
-def _setting(
-    default: Any,  # noqa: ANN401  (dataclasses.field is typed the same way)
-    *,
-    least: float | None = None,
-    choices: Iterable[str] = (),
-    pattern: str = "",
-    secret: bool = False,
-    rates: Iterable[str] = (),
-) -> Any:  # noqa: ANN401
-    """A field with the bounds that its value is checked against."""
-    metadata = {"least": least, "choices": tuple(choices), "pattern": pattern, "secret": secret, "rates": tuple(rates)}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamSettings:
-    """The provider."""
-
-    url: str = _setting("https://api.openai.com")
-    ca_file: str = ""
-    connect_timeout_s: float = _setting(10.0, least=0.01)
-    silence_timeout_s: float = _setting(3600.0, least=600)
-    proxy_url: str = _setting("", secret=True)
-    add_headers: Mapping[str, str] = _setting({}, secret=True)
-    keepalive_s: float = _setting(20.0, least=0)
-    max_idle_connections: int = _setting(256, least=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """The side that clients connect to."""
-
-    host: str = "127.0.0.1"
-    port: int = _setting(8080, least=0)
-    drain_s: float = _setting(120.0, least=0)
-    keepalive_s: float = _setting(3600.0, least=1)
-    half_close_grace_s: float = _setting(0.5, least=0.05)
-    stall_timeout_s: float = _setting(3600.0, least=600)
-    max_header_bytes: int = _setting(65536, least=1024)
-    max_header_fields: int = _setting(512, least=16)
-    trusted_proxies: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheSettings:
-    """What may be answered from the cache, and what may be kept."""
-
-    enabled: bool = True
-    when: str = _setting("temperature_zero", choices=("temperature_zero", "seeded", "always"))
-    when_by_model: Mapping[str, str] = _setting({}, choices=("temperature_zero", "seeded", "always"))
-    share: str = _setting("auto", pattern=f"auto|credential|everyone|header:{FIELD_NAME}")
-    secret: str = _setting("", secret=True)
-    ttl_s: float = _setting(3600.0, least=0)
-    max_body_bytes: int = _setting(8 * 1024 * 1024, least=1)
-    max_entry_bytes: int = _setting(8 * 1024 * 1024, least=1)
-    finish_abandoned: bool = False
-    keep_cut_at_length: bool = False
-    keep_cut_by_filter: bool = False
-    respect_no_store: bool = False
-    key_headers: tuple[str, ...] = ()
-    more_paths: Mapping[str, str] = _setting(
-        {}, choices=("/chat/completions", "/completions", "/responses", "/embeddings", "/messages")
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaySettings:
-    """How a recorded answer is given again."""
-
-    pace: str = _setting("burst", choices=("burst", "recorded"))
-    fresh_ids: bool = False
-    drop_rate_limits: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
-    """Where entries live."""
-
-    kind: str = _setting("memory", choices=("memory",))
-    max_bytes: int = _setting(256 * 1024 * 1024, least=4096)
-    eviction: str = _setting("gdsf", choices=("gdsf", "lru"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlightSettings:
-    """Fetches that several readers share."""
-
-    max_lead_bytes: int = _setting(1024 * 1024, least=1024)
-    max_lag_bytes: int = _setting(16 * 1024 * 1024, least=1024)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireSettings:
-    """The short way for requests whose very octets were answered before."""
-
-    enabled: bool = True
-    max_bytes: int = _setting(32 * 1024 * 1024, least=65536)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountingSettings:
-    """Whose prices hold, and what a repeat saves."""
-
-    provider: str = ""
-    prices: Mapping[str, Mapping[str, float]] = _setting({}, rates=RATES)
-    flat_rate: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerSettings:
-    """The counters behind /stats."""
-
-    max_models: int = _setting(200, least=1)
-    max_opportunities: int = _setting(65536, least=1)
-    max_requests: int = _setting(1000, least=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnPathSettings:
-    """Short names of the proxy's own pages; one that is off is forwarded like any other path."""
-
-    healthz: bool = True
-    health: bool = True
-    stats: bool = True
-    metrics: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings:
-    """What is written to standard error; never a prompt, an answer or a key."""
-
-    level: str = _setting("info", choices=("debug", "info", "warning", "error"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Every setting with its default."""
-
-    upstream: UpstreamSettings = UpstreamSettings()
-    server: ServerSettings = ServerSettings()
-    cache: CacheSettings = CacheSettings()
-    replay: ReplaySettings = ReplaySettings()
-    store: StoreSettings = StoreSettings()
-    flights: FlightSettings = FlightSettings()
-    wire: WireSettings = WireSettings()
-    accounting: AccountingSettings = AccountingSettings()
-    ledger: LedgerSettings = LedgerSettings()
-    own_paths: OwnPathSettings = OwnPathSettings()
-    log: LogSettings = LogSettings()
-    headers: str = _setting("full", choices=("full", "minimal", "none"))
-
 
 SHORTHANDS = {"upstream": "url"}
 """Sections that may be written as one value: ``upstream: https://...`` means ``upstream.url``."""
@@ -223,7 +45,7 @@ def load(*, file: Path | None = None, environment: Mapping[str, str] | None = No
             raise ConfigError(f"--set {item}: write it as a.b=value")
         _merge(tree, _given(dotted.split("."), text, source=""), source=f"--set {dotted}")
     config: Config = _build(Config, tree, "")
-    _check_together(config)
+    check(config)
     return config
 
 
@@ -431,72 +253,6 @@ def _check(value: object, metadata: Mapping[str, Any], where: str) -> object:
     if pattern and not re.fullmatch(pattern, str(value)):
         raise ConfigError(f"{where}: {value!r} does not fit; it must match {pattern}")
     return value
-
-
-def _check_together(config: Config) -> None:
-    _check_origin(config.upstream.url, "upstream.url", schemes=("http", "https"))
-    if config.upstream.proxy_url:
-        _check_origin(config.upstream.proxy_url, "upstream.proxy_url", schemes=("http",))
-    if config.upstream.ca_file:
-        _check_certificates(config.upstream.ca_file)
-    if not config.server.host.strip():
-        raise ConfigError("server.host: must name an address; 0.0.0.0 takes connections from everywhere")
-    if not 0 <= config.server.port <= 65535:
-        raise ConfigError(f"server.port: must be 0 to 65535, found {config.server.port}")
-    for name, value in config.upstream.add_headers.items():
-        if not re.fullmatch(FIELD_NAME, name) or re.search(r"[\r\n\0]", value):
-            raise ConfigError(f"upstream.add_headers.{name}: not a valid header field")
-        if name.lower() in WRITTEN_BY_US:
-            raise ConfigError(f"upstream.add_headers.{name}: frames or routes the request and is written by the proxy")
-    for number, name in enumerate(config.cache.key_headers):
-        if not re.fullmatch(FIELD_NAME, name):
-            raise ConfigError(f"cache.key_headers[{number}]: {name!r} is not the name of a header field")
-    for path in config.cache.more_paths:
-        if not re.fullmatch(r"/[!-~]*", path) or "?" in path:
-            raise ConfigError(f"cache.more_paths.{path}: a path begins with / and has no query")
-    for number, text in enumerate(config.server.trusted_proxies):
-        if not _is_network(text):
-            raise ConfigError(
-                f"server.trusted_proxies[{number}]: {text!r} is not an address or a network like 10.0.0.0/8"
-            )
-
-
-def _check_certificates(file: str) -> None:
-    try:
-        ssl.create_default_context(cafile=file)
-    except ssl.SSLError as error:
-        raise ConfigError(f"upstream.ca_file: no certificates in PEM form in {file!r}") from error
-    except OSError as error:
-        raise ConfigError(f"upstream.ca_file: {file!r} cannot be read: {error.strerror}") from error
-
-
-def _check_origin(url: str, where: str, *, schemes: tuple[str, ...]) -> None:
-    shown = repr(re.sub(r"//[^/?#]*@", "//***@", url))
-    if re.search(r"[\x00-\x20\x7f]", url):
-        raise ConfigError(f"{where}: {shown} must not hold white space")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        host = (parts.hostname or "").encode("ascii" if ":" in (parts.hostname or "") else "idna")
-    except ValueError as error:
-        # What urllib says may repeat the credentials.
-        raise ConfigError(f"{where}: {shown} is not a URL{'' if '@' in url else f': {error}'}") from None
-    if parts.scheme not in schemes:
-        raise ConfigError(f"{where}: {shown} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    if not host or port == 0:
-        raise ConfigError(f"{where}: {shown} names no host")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"{where}: {shown} must not have a query or a fragment")
-    if where == "upstream.url" and (parts.username or parts.password):
-        raise ConfigError(f"{where}: must not carry credentials; send them with upstream.add_headers")
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
 
 
 def describe(config: Config | None = None) -> list[tuple[str, object, bool]]:

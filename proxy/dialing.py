@@ -6,10 +6,10 @@ from base64 import b64encode
 from urllib.parse import unquote, urlsplit
 
 from proxy import headers
-from proxy.config import UpstreamSettings
 from proxy.errors import Unreachable, told
 from proxy.origin import Origin
 from proxy.provider import Connection
+from proxy.settings import UpstreamSettings
 
 MAX_GREETING_BYTES = 65536
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from proxy import codings, fingerprint, headers, policy
 from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
-from proxy.config import CacheSettings
 from proxy.counting import Counting, Uncounted
 from proxy.flights import Abandoned, Flight, Landing
 from proxy.headers import Fields
@@ -18,6 +17,7 @@ from proxy.policy import Plan
 from proxy.ports import Dialect
 from proxy.receipts import FetchReceipt
 from proxy.replay import MAX_DECODED_BYTES
+from proxy.settings import CacheSettings
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.till import Till

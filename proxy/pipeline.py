@@ -9,7 +9,6 @@ from functools import partial
 
 from proxy import fingerprint, headers, labels, money
 from proxy.call import Call, Candidate, Deliver, Repeat, Reply
-from proxy.config import CacheSettings, Config
 from proxy.counting import Counting
 from proxy.errors import Garbled, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
@@ -25,6 +24,7 @@ from proxy.provider import Answer
 from proxy.receipts import Bill, Receipt
 from proxy.reception import Reception
 from proxy.replay import Replayed, replay
+from proxy.settings import CacheSettings, Config
 from proxy.tasks import Tasks
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import ExactTier, Found

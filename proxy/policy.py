@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from proxy.config import CacheSettings
 from proxy.headers import Fields
 from proxy.model import Finding, Json, Reason, Unkept
 from proxy.ports import Dialect
+from proxy.settings import CacheSettings
 
 _DELTA_SECONDS = re.compile(rb"[0-9]{1,10}")
 _PARTIAL = frozenset(

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from proxy import canonical, fingerprint, policy
 from proxy.call import Call, Candidate
 from proxy.canonical import Unfit
-from proxy.config import CacheSettings
 from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIAL_ENDINGS, CREDENTIALS, Tenants
 from proxy.model import Form, Json, RawFields, Reason
 from proxy.policy import CONTROLS, UNFIT_FIELDS, Plan
 from proxy.ports import Dialect, Upload
+from proxy.settings import CacheSettings
 
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from proxy import codings, headers
 from proxy.codings import Undecodable
-from proxy.config import ReplaySettings
 from proxy.model import Entry, Form, RawFields, Reason
 from proxy.ports import Dialect
+from proxy.settings import ReplaySettings
 
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 

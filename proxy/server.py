@@ -15,7 +15,6 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from proxy import headers
 from proxy.arriving import READ_BYTES, request_body
 from proxy.call import Call, Reply
-from proxy.config import CacheSettings, ServerSettings
 from proxy.connection import ENDS, Connection, Sent
 from proxy.errors import UpstreamError
 from proxy.exchange import Exchange
@@ -24,6 +23,7 @@ from proxy.headers import Fields
 from proxy.model import Reason
 from proxy.pipeline import Pipeline, reason_of
 from proxy.ports import Dialect
+from proxy.settings import CacheSettings, ServerSettings
 from proxy.tunnel import Refused, Tunnel
 from proxy.upstream import Upstream
 from proxy.wire import Wire

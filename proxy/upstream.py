@@ -15,13 +15,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 from proxy import headers
-from proxy.config import UpstreamSettings
 from proxy.dialing import Dialer
 from proxy.errors import Broke, Garbled, told
 from proxy.headers import Fields
 from proxy.origin import Origin, origin
 from proxy.ports import Upload
 from proxy.provider import Answer, Connection, quiet
+from proxy.settings import UpstreamSettings
 
 WATCH_S = 30.0
 """How often connections in use are looked at for silence."""

@@ -15,11 +15,11 @@ from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import app, cli, counting
-from proxy.config import AccountingSettings, Config, ServerSettings, UpstreamSettings
 from proxy.counting import Counting, Uncounted
 from proxy.dialects import BY_SUFFIX
 from proxy.model import Form
 from proxy.pages import metrics, table
+from proxy.settings import AccountingSettings, Config, ServerSettings, UpstreamSettings
 from proxy.tasks import Tasks
 from proxy.tokens.counter import TokenCounter
 from proxy.usage import Method

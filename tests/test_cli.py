@@ -12,7 +12,7 @@ import yaml
 
 import proxy
 from proxy import cli, config
-from proxy.config import Config
+from proxy.settings import Config
 from tests.proxy_process import NOT_INHERITED, ROOT, ProxyProcess
 
 

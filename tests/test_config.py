@@ -14,9 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import config, pricing
-from proxy.config import Config
+from proxy import config, pricing, settings
 from proxy.errors import ConfigError
+from proxy.settings import Config
 
 SECRETS = {"upstream.proxy_url", "upstream.add_headers", "cache.secret"}
 
@@ -397,7 +397,7 @@ def test_an_unknown_rate_that_resembles_none_is_told_which_there_are() -> None:
 
 
 def test_the_rates_are_those_of_the_price_list() -> None:
-    assert tuple(part.name for part in dataclasses.fields(pricing.Price)) == config.RATES
+    assert tuple(part.name for part in dataclasses.fields(pricing.Price)) == settings.RATES
 
 
 def test_a_price_can_be_set_whole_or_rate_by_rate() -> None:
@@ -475,7 +475,7 @@ def test_a_list_may_be_empty(nothing: str) -> None:
 def test_an_off_that_yaml_reads_as_false_is_off_where_that_is_a_choice() -> None:
     # No setting has the choice yet; the first ones will be policies.
     made = dataclasses.make_dataclass(
-        "Made", [("policy", str, config._setting("on", choices=("off", "on")))], kw_only=True, frozen=True
+        "Made", [("policy", str, settings.setting("on", choices=("off", "on")))], kw_only=True, frozen=True
     )
     assert config._build(made, {"policy": False}, "").policy == "off"
     assert config._build(made, {"policy": True}, "").policy == "on"

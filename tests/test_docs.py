@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from proxy import config, fingerprint, labels, policy
-from proxy.config import Config
 from proxy.ledger import Ledger
 from proxy.model import Key, Outcome, Reason, Unkept
+from proxy.settings import Config
 from proxy.usage import Method
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import policy
-from proxy.config import CacheSettings
 from proxy.headers import Fields
 from proxy.model import Finding, Reason, Unkept
 from proxy.policy import Control, Plan
+from proxy.settings import CacheSettings
 from tests.plain_dialect import PlainDialect
 
 COLD: dict[str, object] = {"model": "m", "temperature": 0}

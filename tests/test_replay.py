@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import headers
-from proxy.config import ReplaySettings
 from proxy.model import Entry, Form, Key, RawFields, Reason
 from proxy.replay import Replayed, replay, with_fresh_id
+from proxy.settings import ReplaySettings
 from tests.plain_dialect import PlainDialect
 
 STREAM = Form(stream=True)

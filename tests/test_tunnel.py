@@ -5,8 +5,8 @@ import hashlib
 
 import pytest
 
-from proxy.config import UpstreamSettings
 from proxy.headers import Fields
+from proxy.settings import UpstreamSettings
 from proxy.tunnel import Opened, Tunnel
 from proxy.upstream import Upstream
 from tests import websocket_frames

@@ -1,0 +1,175 @@
+"""Every setting with its default and its bounds: one frozen tree, handed down in pieces."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+RATES = (
+    "input",
+    "output",
+    "cached",
+    "cache_write",
+    "cache_write_1h",
+    "audio_input",
+    "cached_audio",
+    "audio_output",
+    "requests",
+)
+"""What a price is made of; a test holds it against the price list's own names."""
+
+FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+"""RFC 9110 section 5.6.2."""
+
+
+def setting(
+    default: Any,  # noqa: ANN401  (dataclasses.field is typed the same way)
+    *,
+    least: float | None = None,
+    choices: Iterable[str] = (),
+    pattern: str = "",
+    secret: bool = False,
+    rates: Iterable[str] = (),
+) -> Any:  # noqa: ANN401
+    """A field with the bounds that its value is checked against."""
+    metadata = {"least": least, "choices": tuple(choices), "pattern": pattern, "secret": secret, "rates": tuple(rates)}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    """The provider."""
+
+    url: str = setting("https://api.openai.com")
+    ca_file: str = ""
+    connect_timeout_s: float = setting(10.0, least=0.01)
+    silence_timeout_s: float = setting(3600.0, least=600)
+    proxy_url: str = setting("", secret=True)
+    add_headers: Mapping[str, str] = setting({}, secret=True)
+    keepalive_s: float = setting(20.0, least=0)
+    max_idle_connections: int = setting(256, least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The side that clients connect to."""
+
+    host: str = "127.0.0.1"
+    port: int = setting(8080, least=0)
+    drain_s: float = setting(120.0, least=0)
+    keepalive_s: float = setting(3600.0, least=1)
+    half_close_grace_s: float = setting(0.5, least=0.05)
+    stall_timeout_s: float = setting(3600.0, least=600)
+    max_header_bytes: int = setting(65536, least=1024)
+    max_header_fields: int = setting(512, least=16)
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """What may be answered from the cache, and what may be kept."""
+
+    enabled: bool = True
+    when: str = setting("temperature_zero", choices=("temperature_zero", "seeded", "always"))
+    when_by_model: Mapping[str, str] = setting({}, choices=("temperature_zero", "seeded", "always"))
+    share: str = setting("auto", pattern=f"auto|credential|everyone|header:{FIELD_NAME}")
+    secret: str = setting("", secret=True)
+    ttl_s: float = setting(3600.0, least=0)
+    max_body_bytes: int = setting(8 * 1024 * 1024, least=1)
+    max_entry_bytes: int = setting(8 * 1024 * 1024, least=1)
+    finish_abandoned: bool = False
+    keep_cut_at_length: bool = False
+    keep_cut_by_filter: bool = False
+    respect_no_store: bool = False
+    key_headers: tuple[str, ...] = ()
+    more_paths: Mapping[str, str] = setting(
+        {}, choices=("/chat/completions", "/completions", "/responses", "/embeddings", "/messages")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings:
+    """How a recorded answer is given again."""
+
+    pace: str = setting("burst", choices=("burst", "recorded"))
+    fresh_ids: bool = False
+    drop_rate_limits: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where entries live."""
+
+    kind: str = setting("memory", choices=("memory",))
+    max_bytes: int = setting(256 * 1024 * 1024, least=4096)
+    eviction: str = setting("gdsf", choices=("gdsf", "lru"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightSettings:
+    """Fetches that several readers share."""
+
+    max_lead_bytes: int = setting(1024 * 1024, least=1024)
+    max_lag_bytes: int = setting(16 * 1024 * 1024, least=1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireSettings:
+    """The short way for requests whose very octets were answered before."""
+
+    enabled: bool = True
+    max_bytes: int = setting(32 * 1024 * 1024, least=65536)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountingSettings:
+    """Whose prices hold, and what a repeat saves."""
+
+    provider: str = ""
+    prices: Mapping[str, Mapping[str, float]] = setting({}, rates=RATES)
+    flat_rate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """The counters behind /stats."""
+
+    max_models: int = setting(200, least=1)
+    max_opportunities: int = setting(65536, least=1)
+    max_requests: int = setting(1000, least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnPathSettings:
+    """Short names of the proxy's own pages; one that is off is forwarded like any other path."""
+
+    healthz: bool = True
+    health: bool = True
+    stats: bool = True
+    metrics: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is written to standard error; never a prompt, an answer or a key."""
+
+    level: str = setting("info", choices=("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting with its default."""
+
+    upstream: UpstreamSettings = UpstreamSettings()
+    server: ServerSettings = ServerSettings()
+    cache: CacheSettings = CacheSettings()
+    replay: ReplaySettings = ReplaySettings()
+    store: StoreSettings = StoreSettings()
+    flights: FlightSettings = FlightSettings()
+    wire: WireSettings = WireSettings()
+    accounting: AccountingSettings = AccountingSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    own_paths: OwnPathSettings = OwnPathSettings()
+    log: LogSettings = LogSettings()
+    headers: str = setting("full", choices=("full", "minimal", "none"))
