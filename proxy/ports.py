@@ -1,6 +1,6 @@
 """What the pass needs from the outside, by shape: anything that fits may stand in."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from proxy.model import Entry, Finding, Form, Json, Key, Reason
@@ -62,6 +62,34 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of whatever the store holds open."""
+        ...
+
+
+class Shelf(Protocol):
+    """Small named values that are kept beside the entries and last as they do. Every fault is a ``CacheError``."""
+
+    async def read(self, name: str) -> bytes | None:
+        """What was written under *name*, or None."""
+        ...
+
+    async def write(self, name: str, octets: bytes) -> None:
+        """Keep *octets* under *name*, in place of what was there."""
+        ...
+
+    async def create(self, name: str, octets: bytes) -> bytes:
+        """Keep *octets* under *name* unless something is there already; what is there now, the same for all who ask."""
+        ...
+
+
+class Tallies(Protocol):
+    """Pages of named whole numbers that many processes add to. Every fault is a ``CacheError``."""
+
+    async def add(self, page: str, counts: Mapping[str, int], *, keep_s: float) -> None:
+        """Add *counts* to the numbers of *page*, all or none; the page is forgotten *keep_s* seconds after its last."""
+        ...
+
+    async def read(self, pages: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """The numbers of each of *pages*, in their order; none where there is no such page."""
         ...
 
 

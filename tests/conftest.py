@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+import hypothesis
 import pytest
 
 from tests.comparison import Ways
@@ -16,6 +17,10 @@ from tests.scripted_provider import ScriptedProvider
 # Set it, and "through the proxy" is straight too: the tests are then put to the test themselves.
 DIRECT = os.environ.get("ASKONCE_CONTRACT_DIRECT") == "1"
 NIGHTLY = os.environ.get("ASKONCE_NIGHTLY") == "1"
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("askonce", deadline=None)
+hypothesis.settings.load_profile("askonce")
 
 StartProxy: TypeAlias = Callable[..., Ways]
 

@@ -1,0 +1,124 @@
+"""What every Shelf and every Tallies promises, whatever it is made of."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import CacheError
+from proxy.ports import Shelf, Tallies
+from proxy.stores.shelf import MAX_SHELF_BYTES, MemoryShelf, MemoryTallies
+from tests.awaited import awaited
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+SHELVES: dict[str, Callable[[], Shelf]] = {"memory": MemoryShelf}
+TALLIES: dict[str, Callable[[Clock], Tallies]] = {"memory": lambda clock: MemoryTallies(now=clock)}
+
+
+@pytest.fixture(params=SHELVES)
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    return SHELVES[request.param]()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=TALLIES)
+def tallies(request: pytest.FixtureRequest, clock: Clock) -> Tallies:
+    return TALLIES[request.param](clock)
+
+
+@awaited
+async def test_what_was_written_is_read(shelf: Shelf) -> None:
+    assert await shelf.read("a") is None
+    await shelf.write("a", b"\x00\xff one")
+    await shelf.write("b", b"")
+    await shelf.write("a", b"two")
+    assert (await shelf.read("a"), await shelf.read("b")) == (b"two", b"")
+
+
+@awaited
+async def test_the_first_to_create_a_value_decides_for_all(shelf: Shelf) -> None:
+    first = await asyncio.gather(*(shelf.create("secret", b"%d" % number) for number in range(8)))
+    assert set(first) == {first[0]}
+    assert await shelf.create("secret", b"late") == first[0] == await shelf.read("secret")
+
+
+@awaited
+async def test_a_memory_shelf_refuses_what_it_has_no_room_for_and_keeps_what_it_had() -> None:
+    shelf = MemoryShelf()
+    await shelf.write("a", b"kept")
+    with pytest.raises(CacheError, match="no room"):
+        await shelf.write("a", bytes(MAX_SHELF_BYTES + 1))
+    assert await shelf.read("a") == b"kept"
+
+
+@awaited
+async def test_numbers_add_up_page_by_page(tallies: Tallies) -> None:
+    await tallies.add("day", {"hits": 2, "usd": 10**15}, keep_s=60)
+    await asyncio.gather(*(tallies.add("day", {"hits": 1, "misses": -1}, keep_s=60) for _ in range(20)))
+    await tallies.add("hour", {"hits": 1}, keep_s=60)
+    assert list(await tallies.read(["hour", "none", "day"])) == [
+        {"hits": 1},
+        {},
+        {"hits": 22, "usd": 10**15, "misses": -20},
+    ]
+
+
+@awaited
+async def test_what_was_read_is_nobody_elses(tallies: Tallies) -> None:
+    await tallies.add("day", {"hits": 1}, keep_s=60)
+    read = dict((await tallies.read(["day"]))[0])
+    read["hits"] = 99
+    assert list(await tallies.read(["day"])) == [{"hits": 1}]
+
+
+@awaited
+async def test_a_page_lapses_after_its_last_addition() -> None:
+    clock = Clock()
+    tallies = MemoryTallies(now=clock)
+    await tallies.add("minute", {"hits": 1}, keep_s=60)
+    clock.time += 59
+    await tallies.add("minute", {"hits": 1}, keep_s=60)
+    clock.time += 59
+    assert list(await tallies.read(["minute"])) == [{"hits": 2}]
+    clock.time += 2
+    assert list(await tallies.read(["minute"])) == [{}]
+    await tallies.add("minute", {"hits": 1}, keep_s=60)
+    assert list(await tallies.read(["minute"])) == [{"hits": 1}]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(-(2**40), 2**40)), max_size=30))
+@awaited
+async def test_any_additions_sum(added: list[tuple[str, str, int]]) -> None:
+    tallies = MemoryTallies()
+    model: dict[str, dict[str, int]] = {}
+    for page, name, count in added:
+        await tallies.add(page, {name: count}, keep_s=60)
+        model.setdefault(page, {}).setdefault(name, 0)
+        model[page][name] += count
+    assert list(await tallies.read("abc")) == [model.get(page, {}) for page in "abc"]
+
+
+@awaited
+async def test_lapsed_pages_leave_memory() -> None:
+    clock = Clock()
+    tallies = MemoryTallies(now=clock)
+    for number in range(2000):
+        await tallies.add(f"minute {number}", {"hits": 1}, keep_s=60)
+        clock.time += 10
+    assert len(tallies._pages) < 400
