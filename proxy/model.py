@@ -203,3 +203,13 @@ class Entry:
     """(octets so far, seconds since the first) at the end of each chunk; only kept for ``replay.pace: recorded``."""
     tenant: TenantId = TenantId("")
     """Whose it is; the key holds it too, this is for listing and for removal."""
+    scope: str = ""
+    """Within which requests its question may be compared by meaning; empty where it may be with none."""
+    question: str = field(default="", repr=False)
+    """The text of the last user turn that it answers; only where there is a scope."""
+    maker: str = ""
+    """A keyed digest of whose request made it, where several share it."""
+    embedder: str = ""
+    """The identity of what made *vector*: vectors of two embedders are never compared."""
+    vector: bytes = field(default=b"", repr=False)
+    """The question as float32 numbers; empty in stores that end with the process, which has it in its index."""

@@ -1,6 +1,6 @@
 """What the pass needs from the outside, by shape: anything that fits may stand in."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from proxy.model import Entry, Finding, Form, Json, Key, Reason
@@ -58,6 +58,14 @@ class Store(Protocol):
 
     async def clear(self) -> int:
         """Forget every entry of ours; how many there were."""
+        ...
+
+    def asked(self) -> AsyncIterator[Entry]:
+        """Every live entry that has a ``scope``, in any order; not counted as a use."""
+        ...
+
+    def watch(self, gone: Callable[[Key], None]) -> None:
+        """Call *gone*, on the loop, with the key of each entry that is kept no longer, as far as this process knows."""
         ...
 
     async def close(self) -> None:

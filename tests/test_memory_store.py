@@ -235,6 +235,15 @@ def test_lru_lets_go_what_was_used_longest_ago() -> None:
     assert there(store, *"abcd") == "acd"
 
 
+def test_who_watches_hears_of_what_was_evicted() -> None:
+    gone: list[str] = []
+    store = MemoryStore(max_bytes=room_for(2), eviction="lru")
+    store.watch(gone.append)
+    for key in "abc":
+        done(store.put(entry(key)))
+    assert gone == ["a"]
+
+
 def test_lru_does_not_care_what_an_entry_is_worth() -> None:
     store = MemoryStore(max_bytes=room_for(2), eviction="lru")
     done(store.put(entry("a", tokens=1_000_000)))

@@ -55,6 +55,11 @@ def entry(key: str = "a", body: bytes = b"body", *, expires: float = math.inf) -
         fetch_s=1.25,
         marks=((2, 0.0), (4, 0.5)),
         tenant=TenantId("t"),
+        scope="p:1",
+        question="Why so grün?",
+        maker="m1",
+        embedder="minilm",
+        vector=b"\x00\x00\x80?",
     )
 
 
@@ -223,3 +228,32 @@ def test_a_store_can_be_closed(make: Callable[[Now], Store]) -> None:
         await store.close()
 
     asyncio.run(scene())
+
+
+@every_store
+def test_entries_with_a_scope_are_listed(make: Callable[[Now], Store]) -> None:
+    async def scene() -> list[Entry]:
+        clock = Clock()
+        store = make(clock)
+        for key, scope, expires in (("a", "p:1", math.inf), ("b", "", math.inf), ("c", "p:1", 1001.0)):
+            await store.put(dataclasses.replace(entry(key, expires=expires), scope=scope))
+        clock.time = 1002.0
+        return [each async for each in store.asked()]
+
+    assert asyncio.run(scene()) == [entry("a")]
+
+
+@every_store
+def test_who_watches_hears_of_what_is_dropped_and_not_of_what_is_replaced(make: Callable[[Now], Store]) -> None:
+    async def scene() -> list[str]:
+        gone: list[str] = []
+        store = make(Clock())
+        store.watch(gone.append)
+        for key in "aab":
+            await store.put(entry(key))
+        await store.drop(Key("a"))
+        heard = list(gone)
+        await store.clear()
+        return [*heard, "cleared", *gone[len(heard) :]]
+
+    assert asyncio.run(scene()) == ["a", "cleared", "b"]

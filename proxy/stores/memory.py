@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from sys import getsizeof
 
@@ -51,6 +51,7 @@ class MemoryStore:
         self._serials = itertools.count()
         self._by_worth: list[tuple[float, int, Key]] = []
         self._by_expiry: list[tuple[float, int, Key]] = []
+        self._gone: list[Callable[[Key], None]] = []
         self.evicted = 0
         self.expired = 0
 
@@ -101,7 +102,7 @@ class MemoryStore:
         before = self._kept.get(entry.key)
         uses = before.uses if before is not None else 1
         if before is not None:
-            self._remove(entry.key)
+            self._take_out(entry.key)
         self._make_room(size, now)
         serial = next(self._serials)
         kept = _Kept(entry, size, worth(entry) / size, uses, self._tick(), serial)
@@ -121,12 +122,25 @@ class MemoryStore:
 
     async def clear(self) -> int:
         """Forget everything."""
-        count = len(self._kept)
+        cleared = list(self._kept)
         self._kept.clear()
         self._by_worth.clear()
         self._by_expiry.clear()
         self._bytes = 0
-        return count
+        for key in cleared:
+            self._tell(key)
+        return len(cleared)
+
+    async def asked(self) -> AsyncIterator[Entry]:
+        """Every live entry that has a scope, as of now."""
+        now = self._now()
+        for kept in list(self._kept.values()):
+            if kept.entry.scope and kept.entry.expires > now:
+                yield kept.entry
+
+    def watch(self, gone: Callable[[Key], None]) -> None:
+        """Call *gone* with the key of each entry that leaves."""
+        self._gone.append(gone)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -162,8 +176,16 @@ class MemoryStore:
                 self._clock = max(self._clock, priority)
 
     def _remove(self, key: Key) -> None:
+        self._take_out(key)
+        self._tell(key)
+
+    def _take_out(self, key: Key) -> None:
         self._bytes -= self._kept.pop(key).size
         self._sweep()
+
+    def _tell(self, key: Key) -> None:
+        for gone in self._gone:
+            gone(key)
 
     def _sweep(self) -> None:
         """Rebuild a heap with many items about entries long gone, so that overhead stays in proportion."""
@@ -183,7 +205,9 @@ def size_of(entry: Entry) -> int:
     """What *entry* takes of the budget, in octets."""
     # A client or a provider chooses how long the texts are, too.
     texts = getsizeof(entry.model) + getsizeof(entry.form.other_options) + len(entry.encoding) + len(entry.phrase)
-    texts += len(entry.service_tier)
+    texts += len(entry.service_tier) + len(entry.vector)
+    if entry.scope:
+        texts += sum(map(getsizeof, (entry.scope, entry.question, entry.maker, entry.embedder)))
     return len(entry.body) + len(entry.head) + texts + MARK_BYTES * len(entry.marks) + ENTRY_OVERHEAD_BYTES
 
 
