@@ -15,18 +15,19 @@ from contextlib import suppress
 import uvloop
 
 import proxy
-from proxy import labels, paths
-from proxy.call import Call, Reply
+from proxy import paths
+from proxy.call import Page
 from proxy.connection import fits_aiohttp
 from proxy.dialects import BY_SUFFIX
 from proxy.errors import AskonceError, ConfigError
 from proxy.ledger import Ledger
 from proxy.pages import metrics, status
+from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.pricing import Prices
-from proxy.server import OWN, Page, Server
+from proxy.server import OWN, Pages, Server
 from proxy.settings import Config, OwnPathSettings
 from proxy.stores.memory import MemoryStore
 from proxy.tasks import Tasks
@@ -93,15 +94,15 @@ class App:
         suffix = paths.cached_as(method, path, self._more_paths)
         return BY_SUFFIX[suffix] if suffix is not None else None
 
-    def _pages(self, own: OwnPathSettings) -> Mapping[bytes, Page]:
+    def _pages(self, own: OwnPathSettings) -> Pages:
         stats, health = status.page(self.stats), status.page(self.health)
         measured = metrics.page(self.ledger, listed=self.till.listed, gauges=self._gauges)
-        requests = status.page(self.requests) if _is_loopback(self.config.server.host) else _not_here
+        doors = Doors(token=self.config.admin.token, on_loopback=_is_loopback(self.config.server.host))
         pages: dict[bytes, Page] = {
             OWN + b"stats": stats,
             OWN + b"healthz": health,
             OWN + b"metrics": measured,
-            OWN + b"requests": requests,
+            OWN + b"requests": doors.operators(status.page(self.requests)),
         }
         if own.stats:
             pages[b"/stats"] = stats
@@ -111,7 +112,7 @@ class App:
             pages[b"/healthz"] = health
         if own.health:
             pages[b"/health"] = health
-        return pages
+        return {(b"GET", path): page for path, page in pages.items()}
 
     def stats(self) -> Mapping[str, object]:
         """What /stats shows."""
@@ -198,13 +199,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _not_here(_: Call) -> Reply:
-    """What stands where the list of requests would be, for those who are not on this machine."""
-    body = labels.error_body("the list of requests is shown only where server.host is a loopback address", "not_found")
-    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
-    return Reply(status=404, phrase=labels.PHRASES[404], head=head, body=body, sized=True)
 
 
 def _trusts(networks: tuple[str, ...]) -> Callable[[str], bool]:

@@ -72,5 +72,8 @@ class Reply:
     """Set on a hit that any request with the same octets may be given."""
 
 
+Page = Callable[[Call], Awaitable[Reply]]
+"""One of the proxy's own pages: takes a request whose body is whole, gives what it shows."""
+
 Deliver = Callable[[Reply], Awaitable[None]]
 """Sends a reply to the client, its body as it comes; raises what breaks either side off."""

@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from proxy import headers
 from proxy.arriving import READ_BYTES, request_body
-from proxy.call import Call, Reply
+from proxy.call import Call, Page, Reply
 from proxy.connection import ENDS, Connection, Sent
 from proxy.errors import UpstreamError
 from proxy.exchange import Exchange
@@ -33,8 +33,11 @@ log = logging.getLogger(__name__)
 OWN = b"/_askonce/"
 """Everything below this is the proxy's own, and none of it is forwarded."""
 
-Page = Callable[[Call], Reply]
-"""One of the proxy's own pages."""
+MAX_PAGE_BODY_BYTES = 8 * 1024 * 1024
+"""What is sent to a page of the proxy's own may be this long."""
+
+Pages = Mapping[tuple[bytes, bytes], Page]
+"""The proxy's own pages by method and path. A page that is asked for with GET is there for HEAD, too."""
 
 
 class Server(web.Server):
@@ -46,7 +49,7 @@ class Server(web.Server):
         pipeline: Pipeline,
         upstream: Upstream,
         cached: Callable[[bytes, bytes], Dialect | None],
-        pages: Mapping[bytes, Page],
+        pages: Pages,
         settings: ServerSettings,
         cache: CacheSettings,
         wire: Wire | None,
@@ -131,12 +134,16 @@ class Server(web.Server):
             return exchange.refuse(501, "chunked is the only transfer coding that is understood", "transfer_coding")
         path = target.partition(b"?")[0]
         peer = str(connection.peername[0]) if connection.peername else ""
-        page = self._pages.get(path) if method in (b"GET", b"HEAD") else None
+        page = self._pages.get((b"GET" if method == b"HEAD" else method, path))
         if page is not None:
-            await exchange.send(page(Call(method=method, target=target, fields=fields, body=None, peer=peer)))
+            whole = await request_body(connection, message, payload, fields, whole_up_to=MAX_PAGE_BODY_BYTES)
+            if whole is not None and not isinstance(whole, bytes):
+                return exchange.refuse(413, f"a page takes {MAX_PAGE_BODY_BYTES} bytes at the most", "too_large")
+            await exchange.send(await page(Call(method=method, target=target, fields=fields, body=whole, peer=peer)))
             return exchange.after
         if path.startswith(OWN):
-            return exchange.refuse(404, f"the proxy has no page {path.decode('latin-1')}", "not_found")
+            asked = f"{method.decode('latin-1')} {path.decode('latin-1')}"
+            return exchange.refuse(404, f"the proxy has no page for {asked}", "not_found")
         if _is_websocket(message, fields):
             return await self._tunnel(exchange, target, fields)
         dialect = self._cached(method, path)

@@ -151,6 +151,13 @@ class OwnPathSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """Who may see more than sums, and change something."""
+
+    token: str = setting("", secret=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error; never a prompt, an answer or a key."""
 
@@ -171,5 +178,6 @@ class Config:
     accounting: AccountingSettings = AccountingSettings()
     ledger: LedgerSettings = LedgerSettings()
     own_paths: OwnPathSettings = OwnPathSettings()
+    admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
     headers: str = setting("full", choices=("full", "minimal", "none"))

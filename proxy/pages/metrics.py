@@ -10,10 +10,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from proxy.call import Call, Reply
+from proxy.call import Call, Page, Reply
 from proxy.ledger import Latency, Ledger, Model
 from proxy.model import Outcome
 from proxy.money import PARTS
+from proxy.pages import answers
 from proxy.usage import Method
 
 OTHER = "other"
@@ -158,16 +159,12 @@ def _histogram(name: str, told: str, latencies: dict[Outcome, Latency]) -> Metri
     return family
 
 
-def page(ledger: Ledger, *, listed: Callable[[str], bool], gauges: Callable[[], Gauges]) -> Callable[[Call], Reply]:
+def page(ledger: Ledger, *, listed: Callable[[str], bool], gauges: Callable[[], Gauges]) -> Page:
     """The page."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(ledger, listed=listed, gauges=gauges))
 
-    def answer(_: Call) -> Reply:
-        body = generate_latest(registry)
-        head = b"Content-Type: %s\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
-        return Reply(
-            status=200, phrase=b"OK", head=head % (CONTENT_TYPE_LATEST.encode(), len(body)), body=body, sized=True
-        )
+    async def answer(_: Call) -> Reply:
+        return answers.text(generate_latest(registry), CONTENT_TYPE_LATEST.encode())
 
     return answer

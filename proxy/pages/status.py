@@ -1,19 +1,17 @@
-"""``/stats`` and ``/healthz`` as JSON."""
+"""``/stats``, ``/healthz`` and the list of requests as JSON."""
 
-import json
 from collections.abc import Callable, Mapping
 
-from proxy.call import Call, Reply
+from proxy.call import Call, Page, Reply
+from proxy.pages import answers
 
 Shown = Callable[[], Mapping[str, object]]
 
 
-def page(shown: Shown) -> Callable[[Call], Reply]:
+def page(shown: Shown) -> Page:
     """A page that shows, as JSON, what *shown* says at the moment of asking."""
 
-    def answer(_: Call) -> Reply:
-        body = json.dumps(shown(), indent=2).encode() + b"\n"
-        head = b"Content-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n" % len(body)
-        return Reply(status=200, phrase=b"OK", head=head, body=body, sized=True)
+    async def answer(_: Call) -> Reply:
+        return answers.shown(shown())
 
     return answer
