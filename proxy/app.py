@@ -27,6 +27,7 @@ from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.pricing import Prices
+from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
 from proxy.settings import Config, OwnPathSettings
 from proxy.stores.memory import MemoryStore
@@ -47,21 +48,25 @@ class App:
         self.tasks = Tasks()
         self._more_paths = {path.encode(): suffix for path, suffix in config.cache.more_paths.items()}
         self.store = MemoryStore(max_bytes=config.store.max_bytes, eviction=config.store.eviction)
-        self.till = Till(prices(config), upstream=config.accounting.provider or config.upstream.url)
+        self.routing = routing(config.upstream, config.upstreams)
+        self.tills = tills(config)
         self.ledger = Ledger(
             max_models=config.ledger.max_models,
             max_opportunities=config.ledger.max_opportunities,
             max_requests=config.ledger.max_requests,
-            prices_as_of=self.till.as_of,
+            prices_as_of=self.tills[DEFAULT].as_of,
         )
-        self.upstream = Upstream(config.upstream)
+        self.upstreams = {
+            DEFAULT: Upstream(config.upstream),
+            **{name: Upstream(each) for name, each in config.upstreams.items()},
+        }
         self.exact = ExactTier(self.store, now=time.time)
         self.pipeline = Pipeline(
             config,
-            upstream=self.upstream,
+            upstreams=self.upstreams,
             exact=self.exact,
             ledger=self.ledger,
-            till=self.till,
+            tills=self.tills,
             tasks=self.tasks,
             secret=config.cache.secret.encode() or secrets.token_bytes(32),
             trusted=_trusts(config.server.trusted_proxies),
@@ -69,7 +74,8 @@ class App:
         )
         self.server = Server(
             pipeline=self.pipeline,
-            upstream=self.upstream,
+            upstreams=self.upstreams,
+            routing=self.routing,
             cached=self._cached,
             pages=self._pages(config.own_paths),
             settings=config.server,
@@ -90,13 +96,14 @@ class App:
             now=time.time,
         )
 
-    def _cached(self, method: bytes, path: bytes) -> Dialect | None:
-        suffix = paths.cached_as(method, path, self._more_paths)
+    def _cached(self, method: bytes, path: bytes, way: Way) -> Dialect | None:
+        own = way.cached_as(path) if method == b"POST" else None
+        suffix = own or paths.cached_as(method, path, self._more_paths)
         return BY_SUFFIX[suffix] if suffix is not None else None
 
     def _pages(self, own: OwnPathSettings) -> Pages:
         stats, health = status.page(self.stats), status.page(self.health)
-        measured = metrics.page(self.ledger, listed=self.till.listed, gauges=self._gauges)
+        measured = metrics.page(self.ledger, listed=self._listed, gauges=self._gauges)
         doors = Doors(token=self.config.admin.token, on_loopback=_is_loopback(self.config.server.host))
         pages: dict[bytes, Page] = {
             OWN + b"stats": stats,
@@ -134,6 +141,9 @@ class App:
     def requests(self) -> Mapping[str, object]:
         """What /_askonce/requests shows."""
         return {"max_requests": self.config.ledger.max_requests, "requests": self.ledger.recent()}
+
+    def _listed(self, model: str) -> bool:
+        return any(till.listed(model) for till in self.tills.values())
 
     def _gauges(self) -> Gauges:
         return Gauges(
@@ -173,25 +183,42 @@ class App:
         if not await self.server.drain(wait_s=drain_s):
             log.warning("closed with answers still under way after %g s (server.drain_s)", drain_s)
         await self.tasks.close()
-        await self.upstream.close()
+        for upstream in self.upstreams.values():
+            await upstream.close()
         await self.store.close()
 
 
-def prices(config: Config) -> Prices:
-    """The price list with the operator's own prices before it.
+def _providers(upstreams: Mapping[str, Upstream]) -> str:
+    """Where calls go, for the line at the start."""
+    default, *named = (upstream.origin.identity.decode() for upstream in upstreams.values())
+    return f"{default} ({', '.join(named)})" if named else default
+
+
+def tills(config: Config) -> Mapping[str, Till]:
+    """A till for each provider, by its name.
 
     Raises:
-        ConfigError: a setting of ``accounting`` that the list cannot follow.
+        ConfigError: a setting of prices that the list cannot follow.
     """
     accounting = config.accounting
+    any_flat = accounting.flat_rate or any(each.flat_rate for each in config.upstreams.values())
     try:
-        return Prices(
-            accounting.prices,
-            provider=accounting.provider or None,
-            marginal={} if accounting.flat_rate else None,
-        )
+        metered = Prices(accounting.prices)
+        flat = Prices(accounting.prices, marginal={}) if any_flat else metered
     except ValueError as error:
         raise ConfigError(f"accounting.{error}") from error
+    whose = {DEFAULT: ("accounting", accounting.provider, accounting.flat_rate, config.upstream.url)}
+    for name, each in config.upstreams.items():
+        whose[name] = (f"upstreams.{name}", each.provider, each.flat_rate, each.url)
+    opened: dict[str, Till] = {}
+    for name, (where, provider, flat_rate, url) in whose.items():
+        try:
+            if provider:
+                metered.check_provider(provider)
+        except ValueError as error:
+            raise ConfigError(f"{where}.{error}") from error
+        opened[name] = Till(flat if flat_rate else metered, upstream=provider or url)
+    return opened
 
 
 def _is_loopback(host: str) -> bool:
@@ -239,9 +266,7 @@ async def _serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    sys.stderr.write(
-        f"askonce {proxy.__version__} listening on http://{host}:{port} -> {app.upstream.origin.identity.decode()}\n"
-    )
+    sys.stderr.write(f"askonce {proxy.__version__} listening on http://{host}:{port} -> {_providers(app.upstreams)}\n")
     sys.stderr.flush()
     await stop.wait()
     log.info("stopping: letting %d connections finish", len(app.server.connections))

@@ -8,6 +8,7 @@ from proxy.model import Entry, Form, Key, Outcome, Reason, TenantId
 from proxy.policy import Control, Plan
 from proxy.ports import Body, Dialect, Upload
 from proxy.receipts import Receipt
+from proxy.routing import Route, Way
 from proxy.values import value
 
 
@@ -17,7 +18,7 @@ class Call:
 
     method: bytes
     target: bytes
-    """Path and query in origin form, octet for octet."""
+    """Path and query in origin form, octet for octet, as the provider knows them."""
     fields: Fields
     body: bytes | Upload | None = field(repr=False)
     """Whole where it may be a candidate for the cache, else as it arrives; None where there is none."""
@@ -25,6 +26,8 @@ class Call:
     """None: not a cached path."""
     peer: str = ""
     """The address that the connection comes from."""
+    way: Way = Way()
+    """Where its path leads; which of several providers that is may hang on its body."""
 
 
 @value
@@ -39,6 +42,8 @@ class Candidate:
     tenant: TenantId
     identity: Key | None
     """The exact key; None where the call cannot be told from others."""
+    route: Route
+    """The provider that it goes to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

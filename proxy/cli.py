@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stats(given.url)
     try:
         settings = _settings(given)
-        app.prices(settings)
+        app.tills(settings)
     except AskonceError as error:
         print(f"askonce: {error}", file=sys.stderr)
         return 2

@@ -96,6 +96,10 @@ def _given(path: list[str], text: str, *, source: str) -> dict[str, object]:
     dotted = ".".join(path)
     kind: object = Config
     for at, name in enumerate(path):
+        if (section := _section(kind)) is not None:
+            # A name that the operator chose: upstreams.claude.url
+            kind = section
+            continue
         if typing.get_origin(kind) is Mapping:
             # The rest is one name, dots and all: cache.when_by_model.gpt-4.1
             if kind == Mapping[str, str]:
@@ -142,6 +146,12 @@ def _merge(tree: dict[str, object], more: Mapping[str, object], *, source: str) 
             tree[name] = value
 
 
+def _section(hint: object) -> type[Any] | None:
+    """What stands under each name, where *hint* is a mapping of names to sections."""
+    of = typing.get_args(hint)
+    return of[1] if typing.get_origin(hint) is Mapping and dataclasses.is_dataclass(of[1]) else None  # type: ignore[return-value]
+
+
 def _build(kind: type[Any], tree: Mapping[str, object], path: str) -> Any:  # noqa: ANN401
     fields = {each.name: each for each in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind)
@@ -156,11 +166,25 @@ def _build(kind: type[Any], tree: Mapping[str, object], path: str) -> Any:  # no
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: expected a section with settings, found {_kind(value)}")
             values[name] = _build(typing.cast(type[Any], hints[name]), value, f"{where}.")
+        elif (section := _section(hints[name])) is not None:
+            values[name] = _sections(value, section, where)
         else:
             values[name] = _check(
                 _coerce(value, hints[name], where, fields[name].metadata), fields[name].metadata, where
             )
     return kind(**values)
+
+
+def _sections(value: object, section: type[Any], where: str) -> dict[str, object]:
+    """Sections of one kind under names of the operator's own."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected sections as `name: {{setting: value}}`, found {_kind(value)}")
+    built: dict[str, object] = {}
+    for name, below in value.items():
+        if not isinstance(below, dict):
+            raise ConfigError(f"{where}.{name}: expected a section with settings, found {_kind(below)}")
+        built[name] = _build(section, below, f"{where}.{name}.")
+    return built
 
 
 def _near(name: str, fields: Iterable[str], path: str) -> str:
@@ -279,7 +303,18 @@ def effective(config: Config) -> dict[str, object]:
         node = tree
         for section in sections:
             node = typing.cast(dict[str, object], node.setdefault(section, {}))
-        if secret and value:
-            value = dict.fromkeys(value, "***") if isinstance(value, dict) else "***"
-        node[name] = list(value) if isinstance(value, tuple) else value
+        node[name] = _shown(value, secret=secret)
     return tree
+
+
+def _shown(value: object, *, secret: bool) -> object:
+    if secret and value:
+        return dict.fromkeys(value, "***") if isinstance(value, dict) else "***"
+    if dataclasses.is_dataclass(value):
+        return {
+            each.name: _shown(getattr(value, each.name), secret=bool(each.metadata.get("secret")))
+            for each in dataclasses.fields(value)
+        }
+    if isinstance(value, dict):
+        return {name: _shown(below, secret=False) for name, below in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,7 +1,7 @@
 """After a fetch: read what came, keep it if it is worth keeping, and account for it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from proxy import codings, fingerprint, headers, policy
@@ -45,7 +45,7 @@ class Ground:
         *,
         exact: ExactTier,
         ledger: Ledger,
-        till: Till,
+        tills: Mapping[str, Till],
         counting: Counting,
         tasks: Tasks,
         timed: bool,
@@ -54,7 +54,7 @@ class Ground:
         self._settings = settings
         self._exact = exact
         self._ledger = ledger
-        self._till = till
+        self._tills = tills
         self._counting = counting
         self._tasks = tasks
         self._timed = timed
@@ -72,6 +72,11 @@ class Ground:
             kept = unkept is None
         gated = candidate.plan.reason is Reason.TEMPERATURE and unkept is None
         model = candidate.model
+
+        def cost(usage: Usage | None) -> Cost | None:
+            till = self._tills[candidate.route.name]
+            return till.cost(found.model or model, found.service_tier, usage, self._now())
+
         self._ledger.fetched(
             FetchReceipt(
                 model=model,
@@ -79,19 +84,14 @@ class Ground:
                 bytes_in=landing.bytes_in,
                 total_s=landing.total_s,
                 usage=found.usage,
-                cost=self._cost(model, found, found.usage),
+                cost=cost(found.usage),
                 kept=kept,
                 unkept=unkept if candidate.plan.write else None,
                 repeatable_key=candidate.identity if gated else None,
             )
         )
         if found.late is not None:
-            found.late.when_known(
-                lambda usage: self._ledger.counted_fetch(model, usage, self._cost(model, found, usage))
-            )
-
-    def _cost(self, model: str, found: Finding, usage: Usage | None) -> Cost | None:
-        return self._till.cost(found.model or model, found.service_tier, usage, self._now())
+            found.late.when_known(lambda usage: self._ledger.counted_fetch(model, usage, cost(usage)))
 
     def _to_be_counted(
         self, call: Call, dialect: Dialect, candidate: Candidate, landing: Landing, found: Finding

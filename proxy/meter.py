@@ -8,6 +8,7 @@ from proxy.model import CutOff, Entry, Key, Outcome, Reason
 from proxy.money import Cost
 from proxy.ports import Body
 from proxy.receipts import Bill, Receipt
+from proxy.routing import DEFAULT
 
 
 @dataclass(slots=True)
@@ -29,12 +30,15 @@ class Meter:
     tag: str = ""
     flight: Flight | None = None
     model: str = ""
+    route: str = DEFAULT
+    """The name of the provider that it goes to."""
     considered: bool = False
 
     def consider(self, candidate: Candidate) -> None:
         """Until more is known the call has the outcome that its plan foresees."""
         self.considered = True
         self.model = candidate.model
+        self.route = candidate.route.name
         self.tag = candidate.asked.tag
         self.outcome = Outcome.BYPASS if candidate.plan.bypass else Outcome.MISS
         self.reason = candidate.plan.reason

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -45,10 +45,10 @@ class Pipeline:
         self,
         config: Config,
         *,
-        upstream: Upstream,
+        upstreams: Mapping[str, Upstream],
         exact: ExactTier,
         ledger: Ledger,
-        till: Till,
+        tills: Mapping[str, Till],
         tasks: Tasks,
         secret: bytes,
         trusted: Callable[[str], bool],
@@ -58,19 +58,19 @@ class Pipeline:
         self._flight_settings = config.flights
         self._replay_settings = config.replay
         self._label_level = config.headers
-        self._upstream = upstream
+        self._upstreams = upstreams
         self._exact = exact
         self._ledger = ledger
-        self._till = till
+        self._tills = tills
         self._tasks = tasks
-        self._reception = Reception(config.cache, upstream=upstream.origin.identity, secret=secret, trusted=trusted)
+        self._reception = Reception(config.cache, secret=secret, trusted=trusted)
         self._now = now
         self._timed = config.replay.pace == "recorded"
         self._ground = Ground(
             config.cache,
             exact=exact,
             ledger=ledger,
-            till=till,
+            tills=tills,
             counting=Counting(tasks),
             tasks=tasks,
             timed=self._timed,
@@ -81,7 +81,8 @@ class Pipeline:
     async def forward(self, call: Call, deliver: Deliver) -> None:
         """A call on a path that is not cached: through to the provider unread, both ways as it comes."""
         try:
-            async with await self._upstream.ask(call.method, call.target, call.fields, call.body) as answer:
+            upstream = self._upstreams[call.way.unread.name]
+            async with await upstream.ask(call.method, call.target, call.fields, call.body) as answer:
                 await deliver(
                     Reply(
                         status=answer.status,
@@ -136,7 +137,7 @@ class Pipeline:
 
     def _account(self, meter: Meter, call: Call, now: float) -> None:
         """The one receipt of a call, and for one who joined what that spared, as soon as it is known."""
-        flight, model = meter.flight, meter.model
+        flight = meter.flight
         bill = meter.bill = Bill() if flight is not None else meter.bill
         self._ledger.record(meter.receipt(call, total_s=now - meter.started, cut=meter.cut))
         if (
@@ -146,26 +147,26 @@ class Pipeline:
             and flight is not None
             and bill is not None
         ):
-            flight.when_examined(partial(self._spared, bill, model))
+            flight.when_examined(partial(self._spared, bill, meter.model, self._tills[meter.route]))
 
-    def _spared(self, bill: Bill, model: str, found: Finding) -> None:
+    def _spared(self, bill: Bill, model: str, till: Till, found: Finding) -> None:
         # An answer that is only cut short was worth its price to whoever asked; an error inside was worth nothing.
         if found.unkept in (None, Unkept.LENGTH, Unkept.CONTENT_FILTER):
-            self._ledger.spared(model, found.usage, self._cost(model, found, found.usage))
-            self._settle(bill, model, found)
+            self._ledger.spared(model, found.usage, self._cost(till, model, found, found.usage))
+            self._settle(bill, model, till, found)
             if found.late is not None:
                 found.late.when_known(
-                    lambda usage: self._ledger.counted_spared(model, usage, self._cost(model, found, usage))
+                    lambda usage: self._ledger.counted_spared(model, usage, self._cost(till, model, found, usage))
                 )
 
-    def _settle(self, bill: Bill, model: str, found: Finding) -> None:
+    def _settle(self, bill: Bill, model: str, till: Till, found: Finding) -> None:
         """What a fetch cost is known when it has landed, or when its tokens were counted."""
-        bill.settle(found.usage, self._cost(model, found, found.usage))
+        bill.settle(found.usage, self._cost(till, model, found, found.usage))
         if found.late is not None:
-            found.late.when_known(lambda usage: bill.settle(usage, self._cost(model, found, usage)))
+            found.late.when_known(lambda usage: bill.settle(usage, self._cost(till, model, found, usage)))
 
-    def _cost(self, model: str, found: Finding, usage: Usage | None) -> Cost | None:
-        return self._till.cost(found.model or model, found.service_tier, usage, self._now())
+    def _cost(self, till: Till, model: str, found: Finding, usage: Usage | None) -> Cost | None:
+        return till.cost(found.model or model, found.service_tier, usage, self._now())
 
     async def _answer(self, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter, deliver: Deliver) -> None:
         """Look up, join, or fetch."""
@@ -208,8 +209,9 @@ class Pipeline:
 
         meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
         meter.reason, meter.flight, meter.bill = reason, None, Bill()
-        flight = self._flight(call, finish_abandoned=plan.write and self._settings.finish_abandoned)
-        flight.when_examined(partial(self._settle, meter.bill, meter.model))
+        finish = plan.write and self._settings.finish_abandoned
+        flight = self._flight(call, meter.route, finish_abandoned=finish)
+        flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route]))
         seat = flight.board()
         if course is not None:
             self.airspace.enter(course, flight)
@@ -243,10 +245,10 @@ class Pipeline:
     ) -> Reply:
         entry = found.entry
         meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, EXACT, entry
-        usage = entry.usage
+        usage, till = entry.usage, self._tills[candidate.route.name]
 
         def cost_at(now: float) -> Cost | None:
-            return self._till.cost(entry.model, entry.service_tier, usage, now)
+            return till.cost(entry.model, entry.service_tier, usage, now)
 
         meter.saved_cost = cost_at(self._now())
 
@@ -323,9 +325,9 @@ class Pipeline:
             reason=reason,
         )
 
-    def _flight(self, call: Call, *, finish_abandoned: bool) -> Flight:
+    def _flight(self, call: Call, route: str, *, finish_abandoned: bool) -> Flight:
         async def ask() -> Answer:
-            return await self._upstream.ask(call.method, call.target, call.fields, call.body)
+            return await self._upstreams[route].ask(call.method, call.target, call.fields, call.body)
 
         return Flight(
             ask,

@@ -104,9 +104,9 @@ def unfit_headers(fields: Fields) -> Reason | None:
     return None
 
 
-def plan(request: Json, asked: Control, dialect: Dialect, settings: CacheSettings) -> Plan:
-    """Decide, before any lookup, what the cache may do for *request*."""
-    if not settings.enabled or asked.opt is False:
+def plan(request: Json, asked: Control, dialect: Dialect, settings: CacheSettings, *, cached: bool = True) -> Plan:
+    """Decide, before any lookup, what the cache may do for *request*; *cached*: its provider's own switch is on."""
+    if not (settings.enabled and cached) or asked.opt is False:
         return _bypass(Reason.CACHE_OFF)
     if asked.no_store:
         return _bypass(Reason.NO_STORE)

@@ -184,17 +184,22 @@ class Prices:
             name.lower(): price_of(rates, f"prices.{name}", require_input=True) for name, rates in overrides.items()
         }
         self._marginal = None if marginal is None else price_of(marginal, "marginal_price", require_input=False)
-        if provider is not None and provider not in {known.name for known in self._providers}:
-            known_names = sorted(known.name for known in self._providers)
-            close = get_close_matches(provider, known_names, n=1)
-            hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(known_names)}"
-            raise ValueError(f"provider: no price list of {provider!r}{hint}")
+        if provider is not None:
+            self.check_provider(provider)
         self._provider = provider
         self._known: OrderedDict[tuple[str, str, str], _Found] = OrderedDict()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Prices as of {self.as_of}, {self.source}, {len(self._overrides)} overrides>"
+
+    def check_provider(self, provider: str) -> None:
+        """Raise `ValueError` where there is no list of *provider*."""
+        names = sorted(known.name for known in self._providers)
+        if provider not in names:
+            close = get_close_matches(provider, names, n=1)
+            hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(names)}"
+            raise ValueError(f"provider: no price list of {provider!r}{hint}")
 
     def price(self, upstream: str, model: str, tier: str | None, when: datetime) -> Price | None:
         """Return what *model* costs at *upstream* (a provider's name or address) at *when*, or None: unpriced.

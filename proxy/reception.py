@@ -23,17 +23,14 @@ REMEMBERED_OVERHEAD_BYTES = 4096
 
 NO_FORM = Form()
 
-_Read = tuple[str, bytes, RawFields, bool, bytes | Upload | None]
+_Read = tuple[str, bytes, bytes, RawFields, bool, bytes | Upload | None]
 
 
 class Reception:
     """Where calls on cached paths come in."""
 
-    def __init__(
-        self, settings: CacheSettings, *, upstream: bytes, secret: bytes, trusted: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, settings: CacheSettings, *, secret: bytes, trusted: Callable[[str], bool]) -> None:
         self._settings = settings
-        self._upstream = upstream
         share = "credential" if settings.share == "auto" else settings.share
         self._tenants = Tenants(share=share, secret=secret)
         self._trusted = trusted
@@ -86,7 +83,8 @@ class Reception:
                 if name in looked_at or name.endswith(CREDENTIAL_ENDINGS)
             ]
         )
-        return dialect.name, call.target, seen, self.peer_matters and self._trusted(call.peer), call.body
+        trusted = self.peer_matters and self._trusted(call.peer)
+        return dialect.name, call.way.cut, call.target, seen, trusted, call.body
 
     def _consider(self, call: Call, dialect: Dialect) -> Candidate:
         asked = policy.control(call.fields)
@@ -94,9 +92,14 @@ class Reception:
 
         def out(reason: Reason, request: Json | None = None) -> Candidate:
             plan = Plan(read=False, write=False, join=False, reason=reason)
-            form = dialect.form(request) if request is not None else NO_FORM
             return Candidate(
-                model=policy.model_of(request or {}), asked=asked, plan=plan, form=form, tenant=owner, identity=None
+                model=policy.model_of(request or {}),
+                asked=asked,
+                plan=plan,
+                form=dialect.form(request) if request is not None else NO_FORM,
+                tenant=owner,
+                identity=None,
+                route=call.way.route(_routed_by(request or {})),
             )
 
         if not isinstance(call.body, bytes):
@@ -109,10 +112,11 @@ class Reception:
             return out(request.reason)
         if unfit is not None:
             return out(unfit, request)
+        route = call.way.route(_routed_by(request))
         identity = fingerprint.exact(
             tenant=owner,
             namespace=asked.namespace,
-            upstream=self._upstream,
+            upstream=route.identity,
             dialect=dialect,
             target=call.target,
             fields=call.fields,
@@ -124,15 +128,22 @@ class Reception:
         return Candidate(
             model=policy.model_of(request),
             asked=asked,
-            plan=policy.plan(request, asked, dialect, self._settings),
+            plan=policy.plan(request, asked, dialect, self._settings, cached=route.cached),
             form=dialect.form(request),
             tenant=owner,
             identity=identity.exact,
+            route=route,
         )
+
+
+def _routed_by(request: Json) -> str:
+    """The model by which *request* is routed; no text where it names none."""
+    model = request.get("model")
+    return model if isinstance(model, str) else ""
 
 
 def _size(read: _Read) -> int:
     """What remembering *read* takes, in octets."""
-    _, target, seen, _, body = read
+    _, _, target, seen, _, body = read
     fields = sum([len(name) + len(value) for name, value in seen])
     return len(target) + fields + (len(body) if isinstance(body, bytes) else 0) + REMEMBERED_OVERHEAD_BYTES

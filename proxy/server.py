@@ -23,6 +23,7 @@ from proxy.headers import Fields
 from proxy.model import Reason
 from proxy.pipeline import Pipeline, reason_of
 from proxy.ports import Dialect
+from proxy.routing import Routing, Way
 from proxy.settings import CacheSettings, ServerSettings
 from proxy.tunnel import Refused, Tunnel
 from proxy.upstream import Upstream
@@ -47,8 +48,9 @@ class Server(web.Server):
         self,
         *,
         pipeline: Pipeline,
-        upstream: Upstream,
-        cached: Callable[[bytes, bytes], Dialect | None],
+        upstreams: Mapping[str, Upstream],
+        routing: Routing,
+        cached: Callable[[bytes, bytes, Way], Dialect | None],
         pages: Pages,
         settings: ServerSettings,
         cache: CacheSettings,
@@ -69,7 +71,8 @@ class Server(web.Server):
         self._wire = wire
         self._max_body = cache.max_body_bytes
         self._pipeline = pipeline
-        self._upstream = upstream
+        self._upstreams = upstreams
+        self._routing = routing
         self._cached = cached
         self._pages = pages
 
@@ -144,11 +147,13 @@ class Server(web.Server):
         if path.startswith(OWN):
             asked = f"{method.decode('latin-1')} {path.decode('latin-1')}"
             return exchange.refuse(404, f"the proxy has no page for {asked}", "not_found")
+        way = self._routing.way(path)
+        target = way.inner(target)
         if _is_websocket(message, fields):
-            return await self._tunnel(exchange, target, fields)
-        dialect = self._cached(method, path)
+            return await self._tunnel(exchange, target, fields, self._upstreams[way.unread.name])
+        dialect = self._cached(method, target.partition(b"?")[0], way)
         body = await request_body(connection, message, payload, fields, whole_up_to=self._max_body if dialect else 0)
-        call = Call(method=method, target=target, fields=fields, body=body, dialect=dialect, peer=peer)
+        call = Call(method=method, target=target, fields=fields, body=body, dialect=dialect, peer=peer, way=way)
         try:
             if dialect is None:
                 await self._pipeline.forward(call, exchange.send)
@@ -171,9 +176,9 @@ class Server(web.Server):
                 self._wire.remember(octets, reply.repeat, again)
         return exchange.after
 
-    async def _tunnel(self, exchange: Exchange, target: bytes, fields: Fields) -> Sent:
+    async def _tunnel(self, exchange: Exchange, target: bytes, fields: Fields, upstream: Upstream) -> Sent:
         self._pipeline.tunnelled()
-        tunnel = Tunnel(self._upstream)
+        tunnel = Tunnel(upstream)
         try:
             opened = await tunnel.open(exchange.method, target, fields)
         except UpstreamError as error:

@@ -17,6 +17,9 @@ RATES = (
 )
 """What a price is made of; a test holds it against the price list's own names."""
 
+ENDPOINTS = ("/chat/completions", "/completions", "/responses", "/embeddings", "/messages")
+"""What a cached path may speak."""
+
 FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """RFC 9110 section 5.6.2."""
 
@@ -52,6 +55,20 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedUpstreamSettings(UpstreamSettings):
+    """One more provider, and which calls go to it instead of to the default one."""
+
+    url: str = ""
+    prefix: str = ""
+    paths: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    cache: bool = True
+    more_paths: Mapping[str, str] = setting({}, choices=ENDPOINTS)
+    provider: str = ""
+    flat_rate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """The side that clients connect to."""
 
@@ -83,9 +100,7 @@ class CacheSettings:
     keep_cut_by_filter: bool = False
     respect_no_store: bool = False
     key_headers: tuple[str, ...] = ()
-    more_paths: Mapping[str, str] = setting(
-        {}, choices=("/chat/completions", "/completions", "/responses", "/embeddings", "/messages")
-    )
+    more_paths: Mapping[str, str] = setting({}, choices=ENDPOINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +184,7 @@ class Config:
     """Every setting with its default."""
 
     upstream: UpstreamSettings = UpstreamSettings()
+    upstreams: Mapping[str, NamedUpstreamSettings] = setting({})
     server: ServerSettings = ServerSettings()
     cache: CacheSettings = CacheSettings()
     replay: ReplaySettings = ReplaySettings()

@@ -412,8 +412,8 @@ def test_a_provider_that_nobody_knows_is_refused_with_the_near_miss(capsys: pyte
 def test_a_house_takes_its_prices_from_its_settings() -> None:
     upstream = UpstreamSettings(url="http://h:1")
     told = Config(upstream=upstream, accounting=AccountingSettings(provider="openai"))
-    assert asyncio.run(_house(told)).till.listed(MODEL)
-    assert not asyncio.run(_house(Config(upstream=upstream))).till.listed(MODEL)
+    assert asyncio.run(_house(told)).tills[""].listed(MODEL)
+    assert not asyncio.run(_house(Config(upstream=upstream))).tills[""].listed(MODEL)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

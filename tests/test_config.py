@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from proxy import config, pricing, settings
 from proxy.errors import ConfigError
-from proxy.settings import Config
+from proxy.settings import Config, NamedUpstreamSettings
 
 SECRETS = {"upstream.proxy_url", "upstream.add_headers", "cache.secret", "admin.token"}
 
@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "upstream.add_headers": {"x-team": "0123"},
     "upstream.keepalive_s": 0.0,
     "upstream.max_idle_connections": 3,
+    "upstreams": {"claude": {"url": "http://h:2", "models": ["claude-*"], "add_headers": {"x-a": "b"}, "cache": False}},
     "server.host": "::1",
     "server.port": 0,
     "server.drain_s": 1.0,
@@ -173,6 +174,10 @@ def at(settings: Config, path: str) -> Any:
 
 def only(path: str, value: Any) -> dict[str, object]:
     """Every setting at its default but one."""
+    if path == "upstreams":
+        value = {
+            name: NamedUpstreamSettings(**{**below, "models": tuple(below["models"])}) for name, below in value.items()
+        }
     return {**DEFAULTS, path: tuple(value) if isinstance(value, list) else value}
 
 
@@ -223,7 +228,7 @@ def test_no_setting_may_be_nothing(path: str, tmp_path: Path) -> None:
 
 @every_setting
 def test_no_setting_is_a_section(path: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(path)}(: expected |.a.b: unknown rate)"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(path)}(: expected |.a.b: unknown (rate|setting))"):
         of_file(tmp_path, nested(path, {"a": {"b": 1}}))
 
 
@@ -270,7 +275,12 @@ def test_a_list_is_a_list_of_texts(path: str, value: object, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "path", [path for path, value in DEFAULTS.items() if isinstance(value, dict) and path != "accounting.prices"]
+    "path",
+    [
+        path
+        for path, value in DEFAULTS.items()
+        if isinstance(value, dict) and path not in ("accounting.prices", "upstreams")
+    ],
 )
 @pytest.mark.parametrize("value", [5, "a", ["a"], {"a": 5}, {"a": ["b"]}])
 def test_a_mapping_is_pairs_of_texts(path: str, value: object, tmp_path: Path) -> None:

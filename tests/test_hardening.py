@@ -196,7 +196,7 @@ DIALECT = PlainDialect()
 
 def reception() -> Reception:
     """A reception with default settings."""
-    return Reception(CacheSettings(), upstream=b"http://provider", secret=b"secret", trusted=lambda _: False)
+    return Reception(CacheSettings(), secret=b"secret", trusted=lambda _: False)
 
 
 def call(body: bytes, *, fields: RawFields = (), target: bytes = b"/v1/plain") -> Call:
