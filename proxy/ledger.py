@@ -1,104 +1,31 @@
-"""Adds up receipts, and only receipts: one for each call that ended, one for each fetch that landed."""
+"""Adds up receipts, and only receipts: for each call that ended, each fetch that landed, each request of our own."""
 
 import math
 import time
-from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from proxy import money
+from proxy.books import OF_JOINED, OF_NO_TIER, OTHER, Axis, Books, Names
 from proxy.labels import SHORT_KEY
-from proxy.model import CutOff, Key, Outcome, Reason, Unkept
+from proxy.model import CutOff, Key, Outcome
 from proxy.money import Cost
-from proxy.receipts import FetchReceipt, Receipt
-from proxy.sums import Tokens, coverage
+from proxy.receipts import FetchReceipt, OverheadReceipt, Receipt
 from proxy.usage import Usage
 
-OTHER_MODELS = "(other)"
-"""Where calls are counted whose model came after ``ledger.max_models`` others."""
+MAX_PENDING = 512
+"""Receipts of calls that wait to be added up: of hits many are the same, and their sums are made only once."""
 
+MAX_MINUTES = 120
+"""Minutes that wait to be taken; the oldest runs together with the one after it."""
 
-_EDGES_S = [1e-6 * 1.2**step for step in range(140)]
-"""Upper edges of the latency classes, 20 % apart, from a microsecond to about 28 hours."""
+MINUTE_S = 60
 
-
-@dataclass(slots=True)
-class Latency:
-    """A histogram of seconds; percentiles are right to 20 %."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(_EDGES_S) + 1))
-    count: int = 0
-    total_s: float = 0.0
-    most_s: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(_EDGES_S, seconds)] += 1
-        self.count += 1
-        self.total_s += seconds
-        self.most_s = max(self.most_s, seconds)
-
-    def classes(self, step: int) -> list[tuple[float, int]]:
-        """Every *step*-th upper edge with how many stayed under it; the last edge is infinite."""
-        sums, seen = [], 0
-        for at, count in enumerate(self.counts):
-            seen += count
-            if at % step == 0 and at < len(_EDGES_S):
-                sums.append((_EDGES_S[at], seen))
-        return [*sums, (math.inf, seen)]
-
-    def percentile(self, share: float) -> float:
-        """Seconds that *share* of all stayed under; 0 where there are none."""
-        rank = math.ceil(share * self.count)
-        seen = 0
-        for edge, count in zip(_EDGES_S, self.counts, strict=False):
-            seen += count
-            if seen >= rank > 0:
-                return min(edge, self.most_s)
-        return self.most_s
-
-    def shown(self) -> dict[str, float]:
-        """As JSON, in milliseconds."""
-        figures = {"p50": self.percentile(0.5), "p90": self.percentile(0.9), "p99": self.percentile(0.99)}
-        shown: dict[str, float] = {"count": self.count}
-        for name, seconds in figures.items():
-            shown[name] = round(seconds * 1000, 3)
-        shown["mean"] = round(self.total_s / self.count * 1000, 3) if self.count else 0.0
-        shown["max"] = round(self.most_s * 1000, 3)
-        return shown
-
-
-@dataclass(slots=True)
-class Outcomes:
-    """Calls by outcome; every outcome is always there."""
-
-    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
-
-    def shown(self) -> dict[str, int]:
-        """As JSON, with their sum."""
-        counts = self.counts
-        return {
-            "requests": sum(counts.values()),
-            "hits": counts[Outcome.HIT],
-            "joined": counts[Outcome.JOINED],
-            "misses": counts[Outcome.MISS],
-            "bypassed": counts[Outcome.BYPASS],
-            "errors": counts[Outcome.ERROR],
-        }
-
-
-@dataclass(slots=True)
-class Model:
-    """What came of the requests that name one model."""
-
-    outcomes: Outcomes = field(default_factory=Outcomes)
-    spent: Tokens = field(default_factory=Tokens)
-    saved: Tokens = field(default_factory=Tokens)
+_Noted = tuple[float, Receipt, float, float]
 
 
 class Ledger:
-    """The counters behind ``/stats``. Every counter is always there, zeros included."""
+    """The counters behind ``/stats``, since the process began and minute by minute."""
 
     def __init__(
         self,
@@ -109,156 +36,195 @@ class Ledger:
         prices_as_of: str = "",
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._max_models = max_models
+        self._max_names = max_models
         self._max_seen = max_opportunities
-        self._prices_as_of = prices_as_of
-        self._recent: deque[tuple[float, Receipt, float, float]] = deque(maxlen=max_requests)
+        self.prices_as_of = prices_as_of
+        self._recent: deque[_Noted] = deque(maxlen=max_requests)
+        self._pending: list[_Noted] = []
         self.since = now()
         self._now = now
-        self.outcomes = Outcomes()
-        self.reasons: dict[Reason, int] = dict.fromkeys(Reason, 0)
-        self.unkept: dict[Unkept, int] = dict.fromkeys(Unkept, 0)
-        self.kept = 0
-        self.fetches = 0
-        self.forwards = 0
-        self.clients_left = 0
-        self.bytes_from_clients = 0
-        self.bytes_to_clients = 0
-        self.bytes_from_upstream = 0
-        self.spent = Tokens()
-        self.saved = Tokens()
-        self.saved_s = 0.0
-        self.latency = {outcome: Latency() for outcome in Outcome}
-        self.first_byte = {outcome: Latency() for outcome in Outcome}
-        self.models: dict[str, Model] = {}
+        self._turn = -math.inf
+        """When the minute is over that is being added up."""
+        self._names: dict[Axis, set[str]] = {axis: set() for axis in Axis}
+        self._totals = Books()
+        self._minute = Books()
+        self._untouched = True
+        self._closed: dict[int, Books] = {}
         self._seen: OrderedDict[Key, None] = OrderedDict()
-        self.repeats = Tokens()
 
     def __repr__(self) -> str:
-        return f"<Ledger, {sum(self.outcomes.counts.values())} calls, {self.fetches} fetches>"
+        books = self.books()
+        return f"<Ledger, {sum(books.total.outcomes.counts.values())} calls, {books.fetches} fetches>"
 
     def record(self, receipt: Receipt) -> None:
         """One call on a cached path is over."""
-        self._add(receipt, receipt.first_s, receipt.total_s)
+        self._note(receipt, receipt.first_s, receipt.total_s)
 
     def again(self, receipt: Receipt, *, seconds: float) -> None:
         """One more call like that of *receipt* is over, in *seconds*."""
-        self._add(receipt, seconds, seconds)
+        self._note(receipt, seconds, seconds)
 
-    def _add(self, receipt: Receipt, first_s: float, total_s: float) -> None:
-        self.outcomes.counts[receipt.outcome] += 1
-        self.reasons[receipt.reason] += 1
-        self._recent.append((self._now(), receipt, first_s, total_s))
-        model = self._model(receipt.model)
-        model.outcomes.counts[receipt.outcome] += 1
-        self.bytes_from_clients += receipt.bytes_in
-        self.bytes_to_clients += receipt.bytes_out
-        if receipt.cut is CutOff.CLIENT_LEFT:
-            self.clients_left += 1
-        self.latency[receipt.outcome].add(total_s)
-        if receipt.status:
-            # Without a status the client left before there was a first octet to wait for.
-            self.first_byte[receipt.outcome].add(first_s)
-        # Who left before the end was not spared the whole answer; nothing is claimed for it.
-        if receipt.outcome is Outcome.HIT and receipt.cut is CutOff.DELIVERED:
-            self.saved.add(receipt.saved, receipt.saved_cost)
-            model.saved.add(receipt.saved, receipt.saved_cost)
-            self.saved_s += max(0.0, receipt.saved_s - total_s)
+    def _note(self, receipt: Receipt, first_s: float, total_s: float) -> None:
+        now = self._now()
+        if now >= self._turn or len(self._pending) >= MAX_PENDING:
+            self._turned(now)
+        noted = (now, receipt, first_s, total_s)
+        self._recent.append(noted)
+        self._pending.append(noted)
+
+    def _turned(self, now: float) -> None:
+        """What comes from here on belongs to the minute of *now*."""
+        self._add_up()
+        if now >= self._turn:
+            self._close()
+            self._turn = (now // MINUTE_S + 1) * MINUTE_S
+
+    def _here(self) -> Books:
+        """The books of this minute, to be written in."""
+        now = self._now()
+        if now >= self._turn:
+            self._turned(now)
+        self._untouched = False
+        return self._minute
+
+    def _add_up(self) -> None:
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        self._untouched = False
+        books = self._minute
+        times: dict[int, int] = {}
+        for _, receipt, first_s, total_s in pending:
+            times[id(receipt)] = times.get(id(receipt), 0) + 1
+            books.latency[receipt.outcome].add(total_s)
+            if receipt.status:
+                # Without a status the client left before there was a first octet to wait for.
+                books.first_byte[receipt.outcome].add(first_s)
+            if receipt.saved_s and receipt.outcome is Outcome.HIT and receipt.cut is CutOff.DELIVERED:
+                books.saved_us += round(max(0.0, receipt.saved_s - total_s) * 1_000_000)
+        for _, receipt, _, _ in pending:
+            if count := times.pop(id(receipt), 0):
+                tier = receipt.tier or (OF_JOINED if receipt.outcome is Outcome.JOINED else OF_NO_TIER)
+                books.call(receipt, self._called(receipt.model, receipt.client, receipt.team, tier), times=count)
 
     def fetched(self, receipt: FetchReceipt) -> None:
         """One request to the provider is over."""
-        self.fetches += 1
-        self.bytes_from_upstream += receipt.bytes_in
-        if receipt.kept:
-            self.kept += 1
-        elif receipt.unkept is not None:
-            self.unkept[receipt.unkept] += 1
-        if receipt.status == 200:
-            self.spent.add(receipt.usage, receipt.cost)
-            self._model(receipt.model).spent.add(receipt.usage, receipt.cost)
+        books = self._here()
+        books.fetch(receipt, self._called(receipt.model, receipt.client, receipt.team, OF_NO_TIER))
         key = receipt.repeatable_key
         if key is not None:
             if key in self._seen:
-                self.repeats.add(receipt.usage, receipt.cost)
+                books.repeats.add(receipt.usage, receipt.cost)
                 self._seen.move_to_end(key)
             else:
                 self._seen[key] = None
                 if len(self._seen) > self._max_seen:
                     self._seen.popitem(last=False)
 
-    def spared(self, model: str, usage: Usage | None, cost: Cost | None = None) -> None:
-        """A call that had joined a fetch was spared one of its own, which had cost *usage*."""
-        self.saved.add(usage, cost)
-        self._model(model).saved.add(usage, cost)
+    def spared(
+        self,
+        model: str,
+        usage: Usage | None,
+        cost: Cost | None = None,
+        *,
+        client: str = "",
+        team: str = "",
+        tier: str = OF_JOINED,
+    ) -> None:
+        """A call was spared a fetch of its own, or a part of one, which had cost *usage*."""
+        for tokens in self._here().saved(self._called(model, client, team, tier)):
+            tokens.add(usage, cost)
 
-    def counted_fetch(self, model: str, usage: Usage, cost: Cost | None) -> None:
+    def counted_fetch(self, model: str, usage: Usage, cost: Cost | None, *, client: str = "", team: str = "") -> None:
         """What a fetch spent that had named no usage was counted."""
-        self.spent.count(usage, cost)
-        self._model(model).spent.count(usage, cost)
+        for tokens in self._here().spent(self._called(model, client, team, OF_NO_TIER)):
+            tokens.count(usage, cost)
 
-    def counted_spared(self, model: str, usage: Usage, cost: Cost | None) -> None:
+    def counted_spared(
+        self, model: str, usage: Usage, cost: Cost | None, *, client: str = "", team: str = "", tier: str = OF_JOINED
+    ) -> None:
         """What a call was spared by a fetch that had named no usage was counted."""
-        self.saved.count(usage, cost)
-        self._model(model).saved.count(usage, cost)
+        for tokens in self._here().saved(self._called(model, client, team, tier)):
+            tokens.count(usage, cost)
+
+    def overhead(self, receipt: OverheadReceipt) -> None:
+        """One request of the proxy's own is over."""
+        self._here().overheads[receipt.kind].add(receipt.usage, receipt.cost)
 
     def forwarded(self) -> None:
         """One call on a path that is not cached is over."""
-        self.forwards += 1
+        self._here().forwards += 1
 
-    def _model(self, name: str) -> Model:
-        found = self.models.get(name)
-        if found is None:
-            if len(self.models) >= self._max_models:
-                name = OTHER_MODELS
-            found = self.models.setdefault(name, Model())
-        return found
-
-    def shown(self) -> Mapping[str, object]:
-        """Everything, as JSON. ``requests = hits + joined + misses + bypassed + errors``; ``forwarded`` is apart."""
-        totals = self.outcomes.shown()
-        answered = totals["hits"] + totals["joined"]
+    def _called(self, model: str, client: str, team: str, tier: str) -> Names:
+        """Under which names something is counted; those that come after as many others are one."""
         return {
-            "since": _iso(self.since),
-            "uptime_s": round(self._now() - self.since, 3),
-            **totals,
-            "hit_rate": round(answered / totals["requests"], 4) if totals["requests"] else 0.0,
-            "forwarded": self.forwards,
-            "clients_left": self.clients_left,
-            "reasons": {str(reason): count for reason, count in self.reasons.items()},
-            "fetches": self.fetches,
-            "kept": self.kept,
-            "unkept": {str(unkept): count for unkept, count in self.unkept.items()},
-            "bytes": {
-                "from_clients": self.bytes_from_clients,
-                "to_clients": self.bytes_to_clients,
-                "from_upstream": self.bytes_from_upstream,
-            },
-            "tokens": self._tokens(self.spent, self.saved),
-            "prices_as_of": self._prices_as_of,
-            "time_saved_s": round(self.saved_s, 3),
-            "latency_ms": {str(outcome): figures.shown() for outcome, figures in self.latency.items()},
-            "first_byte_ms": {str(outcome): figures.shown() for outcome, figures in self.first_byte.items()},
-            "models": {
-                name: {**model.outcomes.shown(), "tokens": self._tokens(model.spent, model.saved)}
-                for name, model in self.models.items()
-            },
-            "opportunity": {
-                "repeats": self.repeats.answers,
-                "tokens": {"input": self.repeats.measured.input, "output": self.repeats.measured.output},
-                "usd": money.text(self.repeats.measured.usd),
-                "unpriced": self.repeats.measured.unpriced,
-            },
+            Axis.MODEL: self._known(Axis.MODEL, model),
+            Axis.CLIENT: self._known(Axis.CLIENT, client),
+            Axis.TEAM: self._known(Axis.TEAM, team),
+            # These are words of our own.
+            Axis.TIER: tier,
         }
 
-    def _tokens(self, spent: Tokens, saved: Tokens) -> dict[str, object]:
-        return {"spent": spent.shown(), "saved": saved.shown(), "coverage": coverage(saved, self._prices_as_of)}
+    def _known(self, axis: Axis, name: str) -> str:
+        names = self._names[axis]
+        if name not in names:
+            if len(names) >= self._max_names:
+                return OTHER
+            names.add(name)
+        return name
+
+    def _close(self) -> None:
+        """Put what was added up to the totals, and away under its minute."""
+        if self._untouched:
+            return
+        minute, self._minute, self._untouched = self._minute, Books(), True
+        self._totals.merge(minute)
+        at = int(self._turn - MINUTE_S)
+        waiting = self._closed.get(at)
+        if waiting is not None:
+            waiting.merge(minute)
+            return
+        self._closed[at] = minute
+        if len(self._closed) > MAX_MINUTES:
+            oldest, after = sorted(self._closed)[:2]
+            self._closed[after].merge(self._closed.pop(oldest))
+
+    def books(self) -> Books:
+        """Everything since the process began. They go on: read them and let them be."""
+        self._add_up()
+        self._close()
+        return self._totals
+
+    def take(self) -> Mapping[int, Books]:
+        """What was counted since this was asked last, by the second at which its minute began."""
+        self._add_up()
+        self._close()
+        closed, self._closed = self._closed, {}
+        return closed
+
+    def shown(self, books: Books | None = None, *, since: float | None = None) -> Mapping[str, object]:
+        """Everything, as JSON. ``requests = hits + joined + misses + bypassed + errors``; ``forwarded`` is apart.
+
+        *books* stand in for those of this process where several count together, *since* a moment.
+        """
+        books = books if books is not None else self.books()
+        since = since if since is not None else self.since
+        return {
+            "since": iso(since),
+            "uptime_s": round(self._now() - self.since, 3),
+            **books.shown(self.prices_as_of),
+            "models": books.shown_lines(Axis.MODEL, self.prices_as_of),
+            "tiers": books.shown_lines(Axis.TIER, self.prices_as_of),
+            "opportunity": books.opportunity(),
+        }
 
     def recent(self) -> list[dict[str, object]]:
         """The last requests, newest first, without a word of what was asked or answered."""
         return [_row(*noted) for noted in reversed(self._recent)]
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
+    """A moment, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
@@ -274,7 +240,7 @@ def _row(ended: float, receipt: Receipt, first_s: float, total_s: float) -> dict
         {"input": usage.input_tokens, "output": usage.output_tokens, "method": str(usage.method)} if usage else None
     )
     return {
-        "time": _iso(ended),
+        "time": iso(ended),
         "model": receipt.model,
         "tag": receipt.tag,
         "outcome": str(receipt.outcome),

@@ -27,5 +27,7 @@ def parts(dollars: Decimal) -> int:
 
 def text(counted: int) -> str:
     """*counted* parts as dollars in plain decimal digits, twelve after the point at most."""
+    if counted < 0:
+        return f"-{text(-counted)}"
     whole, rest = divmod(counted, PARTS)
     return f"{whole}.{rest:012d}".rstrip("0") if rest else str(whole)

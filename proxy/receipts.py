@@ -1,6 +1,7 @@
-"""What the ledger is fed with: one receipt for each call that ended, one for each fetch that landed."""
+"""What the ledger is fed with: a receipt for each call that ended, each fetch that landed, each request of our own."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
 from proxy.money import Cost
@@ -46,6 +47,9 @@ class Receipt:
     """For the list of requests: what a fetch cost, or what joining one spared."""
     saved_s: float = 0.0
     """Seconds the provider had taken for it."""
+    client: str = ""
+    """Whose key it carried, where the proxy issues keys; empty otherwise."""
+    team: str = ""
 
 
 @value
@@ -63,3 +67,23 @@ class FetchReceipt:
     """Why it was not kept; None where it was, or where the plan had ruled it out."""
     repeatable_key: Key | None = None
     """Set where nothing but the temperature gate kept a good answer out: a repeat of it is a missed saving."""
+    client: str = ""
+    team: str = ""
+
+
+class Overhead(StrEnum):
+    """What the proxy asks of a provider of its own accord."""
+
+    EMBEDDING = "embedding"
+    """Texts embedded to be compared by meaning, whether that led to a hit or not."""
+    REFRESH = "refresh"
+    """Answers asked for again behind a stale one that was given."""
+
+
+@value
+class OverheadReceipt:
+    """One request of the proxy's own, over: it lessens what was saved."""
+
+    kind: Overhead
+    usage: Usage | None
+    cost: Cost | None = None

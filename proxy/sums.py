@@ -1,10 +1,17 @@
 """Sums of tokens and dollars, apart by how they are known, and how far they can be trusted."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from proxy import money
 from proxy.money import Cost
 from proxy.usage import Method, Usage
+
+WIDE = 10**9
+"""Dollars are written as two numbers of this base: as one they might not fit the 64 bits that stores count in."""
+
+_PLAIN = ("input", "output", "answers", "unpriced", "lower_bounds")
+_MONEY = ("usd", "usd_list")
 
 
 @dataclass(slots=True)
@@ -19,18 +26,47 @@ class Sums:
     unpriced: int = 0
     lower_bounds: int = 0
 
-    def add(self, usage: Usage, cost: Cost | None) -> None:
-        """Count one answer."""
-        self.answers += 1
-        self.input += usage.input_tokens
-        self.output += usage.output_tokens
+    def add(self, usage: Usage, cost: Cost | None, *, times: int = 1) -> None:
+        """Count an answer, given *times*."""
+        self.answers += times
+        self.input += usage.input_tokens * times
+        self.output += usage.output_tokens * times
         if cost is None:
-            self.unpriced += 1
+            self.unpriced += times
         else:
-            self.usd += cost.usd
-            self.usd_list += cost.usd_list
+            self.usd += cost.usd * times
+            self.usd_list += cost.usd_list * times
         if usage.lower_bound:
-            self.lower_bounds += 1
+            self.lower_bounds += times
+
+    def merge(self, other: "Sums") -> None:
+        """Add what *other* counted."""
+        self.input += other.input
+        self.output += other.output
+        self.answers += other.answers
+        self.usd += other.usd
+        self.usd_list += other.usd_list
+        self.unpriced += other.unpriced
+        self.lower_bounds += other.lower_bounds
+
+    def numbers(self) -> Iterator[tuple[str, int]]:
+        """What was counted, by name, as numbers that others can be added to; zeros left out."""
+        for name in _PLAIN:
+            if number := getattr(self, name):
+                yield name, number
+        for name in _MONEY:
+            wide, rest = divmod(getattr(self, name), WIDE)
+            if rest:
+                yield name, rest
+            if wide:
+                yield f"{name}+", wide
+
+    def take(self, name: str, number: int) -> None:
+        """Add one of those numbers; a name that is none is left alone."""
+        if name in _PLAIN or name in _MONEY:
+            setattr(self, name, getattr(self, name) + number)
+        elif name.endswith("+") and name[:-1] in _MONEY:
+            self.take(name[:-1], number * WIDE)
 
     @property
     def total(self) -> int:
@@ -60,20 +96,47 @@ class Tokens:
     counted: Sums = field(default_factory=Sums)
     estimated: Sums = field(default_factory=Sums)
 
-    def add(self, usage: Usage | None, cost: Cost | None) -> None:
-        """Count one answer."""
-        self.answers += 1
+    def add(self, usage: Usage | None, cost: Cost | None, *, times: int = 1) -> None:
+        """Count an answer, given *times*."""
+        self.answers += times
         if usage is None:
-            self.without_usage += 1
+            self.without_usage += times
         elif usage.method is Method.MEASURED:
-            self.measured.add(usage, cost)
+            self.measured.add(usage, cost, times=times)
         else:
-            self.without_usage += 1
-            self.count(usage, cost)
+            self.without_usage += times
+            self.count(usage, cost, times=times)
 
-    def count(self, usage: Usage, cost: Cost | None) -> None:
+    def count(self, usage: Usage, cost: Cost | None, *, times: int = 1) -> None:
         """Add what was found out of an answer that had been added without a usage."""
-        (self.counted if usage.method is Method.COUNTED else self.estimated).add(usage, cost)
+        (self.counted if usage.method is Method.COUNTED else self.estimated).add(usage, cost, times=times)
+
+    def merge(self, other: "Tokens") -> None:
+        """Add what *other* counted."""
+        self.answers += other.answers
+        self.without_usage += other.without_usage
+        for method, sums in self.ways.items():
+            sums.merge(other.ways[method])
+
+    def numbers(self) -> Iterator[tuple[str, int]]:
+        """What was counted, by name, as numbers that others can be added to; zeros left out."""
+        if self.answers:
+            yield "answers", self.answers
+        if self.without_usage:
+            yield "without_usage", self.without_usage
+        for method, sums in self.ways.items():
+            for name, number in sums.numbers():
+                yield f"{method}.{name}", number
+
+    def take(self, name: str, number: int) -> None:
+        """Add one of those numbers; a name that is none is left alone."""
+        method, dot, below = name.partition(".")
+        if dot and method in self.ways:
+            self.ways[Method(method)].take(below, number)
+        elif name == "answers":
+            self.answers += number
+        elif name == "without_usage":
+            self.without_usage += number
 
     @property
     def ways(self) -> dict[Method, Sums]:

@@ -57,7 +57,7 @@ def names(tree: Mapping[str, object]) -> Iterator[str]:
     """The names of every counter, at any depth, that are not words of a vocabulary told elsewhere."""
     for name, below in tree.items():
         yield name
-        if isinstance(below, Mapping) and name not in ("reasons", "unkept", "models"):
+        if isinstance(below, Mapping) and name not in ("reasons", "unkept", "models", "tiers"):
             yield from (each for each in names(below) if each not in set(Outcome))
 
 

@@ -139,7 +139,7 @@ def test_each_use_saves_what_it_is_worth_at_its_moment() -> None:
     for house.now in (1000.0, 1000.0, 1060.0):
         house.wire.find(request())
         house.wire.used(request(), seconds=0.001)
-    assert house.ledger.saved.measured.usd == (2 + 2 + 5) * PARTS
+    assert house.ledger.books().total.saved.measured.usd == (2 + 2 + 5) * PARTS
 
 
 def test_it_never_holds_more_than_its_budget_and_forgets_the_least_recently_used() -> None:

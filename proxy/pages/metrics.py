@@ -10,8 +10,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from proxy.books import Axis, Books, Line
 from proxy.call import Call, Page, Reply
-from proxy.ledger import Latency, Ledger, Model
+from proxy.latency import Latency
+from proxy.ledger import Ledger
 from proxy.model import Outcome
 from proxy.money import PARTS
 from proxy.pages import answers
@@ -51,39 +53,37 @@ class LedgerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family."""
-        yield from chain(self._calls(), self._fetches(), self._worth(), self._now())
+        books = self._ledger.books()
+        yield from chain(self._calls(books), self._fetches(books), self._worth(books), self._now())
 
-    def _calls(self) -> Iterator[Metric]:
-        ledger = self._ledger
+    def _calls(self, books: Books) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "askonce_requests", "Requests on cached paths that are over.", labels=["model", "outcome"]
         )
-        for label, models in self._labelled().items():
+        for label, models in self._labelled(books).items():
             for outcome in Outcome:
                 requests.add_metric([label, outcome], sum(model.outcomes.counts[outcome] for model in models))
         yield requests
-        yield _by("askonce_reasons", "Requests by their reason.", "reason", ledger.reasons.items())
-        yield CounterMetricFamily("askonce_forwarded", "Requests on other paths.", value=ledger.forwards)
+        yield _by("askonce_reasons", "Requests by their reason.", "reason", books.reasons.items())
+        yield CounterMetricFamily("askonce_forwarded", "Requests on other paths.", value=books.forwards)
         yield CounterMetricFamily(
-            "askonce_clients_left", "Requests whose client hung up before the end.", value=ledger.clients_left
+            "askonce_clients_left", "Requests whose client hung up before the end.", value=books.clients_left
         )
-        yield _histogram("askonce_request_duration_seconds", "To the last octet of the answer.", ledger.latency)
-        yield _histogram("askonce_first_byte_seconds", "To the head of the answer.", ledger.first_byte)
+        yield _histogram("askonce_request_duration_seconds", "To the last octet of the answer.", books.latency)
+        yield _histogram("askonce_first_byte_seconds", "To the head of the answer.", books.first_byte)
 
-    def _fetches(self) -> Iterator[Metric]:
-        ledger = self._ledger
-        yield CounterMetricFamily("askonce_fetches", "Requests to the provider that are over.", value=ledger.fetches)
-        yield CounterMetricFamily("askonce_kept", "Answers that were kept.", value=ledger.kept)
-        yield _by("askonce_unkept", "Answers that were not kept.", "reason", ledger.unkept.items())
+    def _fetches(self, books: Books) -> Iterator[Metric]:
+        yield CounterMetricFamily("askonce_fetches", "Requests to the provider that are over.", value=books.fetches)
+        yield CounterMetricFamily("askonce_kept", "Answers that were kept.", value=books.kept)
+        yield _by("askonce_unkept", "Answers that were not kept.", "reason", books.unkept.items())
         octets = (
-            ("from_clients", ledger.bytes_from_clients),
-            ("to_clients", ledger.bytes_to_clients),
-            ("from_upstream", ledger.bytes_from_upstream),
+            ("from_clients", books.bytes_from_clients),
+            ("to_clients", books.bytes_to_clients),
+            ("from_upstream", books.bytes_from_upstream),
         )
         yield _by("askonce_body_bytes", "Octets of bodies on cached paths.", "direction", octets)
 
-    def _worth(self) -> Iterator[Metric]:
-        ledger = self._ledger
+    def _worth(self, books: Books) -> Iterator[Metric]:
         ways = ["model", "kind", "method"]
         tokens = CounterMetricFamily("askonce_tokens", "Tokens.", labels=[*ways, "direction"])
         answers = CounterMetricFamily("askonce_answers", "Answers whose tokens are known.", labels=ways)
@@ -93,7 +93,7 @@ class LedgerCollector(Collector):
         unknown = CounterMetricFamily(
             "askonce_answers_without_usage", "Answers that named no usage, counted or not.", labels=["model", "kind"]
         )
-        for label, models in self._labelled().items():
+        for label, models in self._labelled(books).items():
             for kind in ("spent", "saved"):
                 both = [model.spent if kind == "spent" else model.saved for model in models]
                 unknown.add_metric([label, kind], sum(each.without_usage for each in both))
@@ -107,8 +107,10 @@ class LedgerCollector(Collector):
                     usd.add_metric(at, sum(each.usd for each in sums) / PARTS)
                     usd_list.add_metric(at, sum(each.usd_list for each in sums) / PARTS)
         yield from (tokens, answers, unpriced, usd, usd_list, unknown)
-        yield CounterMetricFamily("askonce_time_saved_seconds", "Provider's seconds spared.", value=ledger.saved_s)
-        repeats = ledger.repeats
+        yield CounterMetricFamily(
+            "askonce_time_saved_seconds", "Provider's seconds spared.", value=books.saved_us / 1_000_000
+        )
+        repeats = books.repeats
         yield CounterMetricFamily(
             "askonce_opportunity_repeats", "Repeats that only the temperature kept out.", value=repeats.answers
         )
@@ -132,12 +134,12 @@ class LedgerCollector(Collector):
         yield GaugeMetricFamily("askonce_in_flight", "Fetches that can be joined.", value=now.in_flight)
         yield GaugeMetricFamily("askonce_connections", "Open connections of clients.", value=now.connections)
 
-    def _labelled(self) -> dict[str, list[Model]]:
+    def _labelled(self, books: Books) -> dict[str, list[Line]]:
         """The models by their label; at most ``ledger.max_models`` and one."""
-        found: dict[str, list[Model]] = {OTHER: []}
-        for name, model in self._ledger.models.items():
+        found: dict[str, list[Line]] = {OTHER: []}
+        for name, line in books.lines[Axis.MODEL].items():
             label = name if _LABEL.fullmatch(name) and self._listed(name) else OTHER
-            found.setdefault(label, []).append(model)
+            found.setdefault(label, []).append(line)
         return found
 
 
