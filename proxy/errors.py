@@ -3,6 +3,7 @@
 AskonceError
 ├── ConfigError          a setting is wrong; the message names it and the remedy
 ├── CacheError           a store, an index or an embedder failed; costs a hit, never an answer
+│   └── Unreadable       what is kept is damaged, another's, or of another version
 └── UpstreamError        the provider could not be asked or did not answer
     ├── Unreachable      no connection
     ├── Broke            the connection failed before the answer was whole
@@ -20,6 +21,10 @@ class ConfigError(AskonceError):
 
 class CacheError(AskonceError):
     """The cache failed; the call goes on without it."""
+
+
+class Unreadable(CacheError):
+    """What is kept cannot be read: it is as good as not there."""
 
 
 class UpstreamError(AskonceError):

@@ -1,7 +1,8 @@
 """What every Shelf and every Tallies promises, whatever it is made of."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from proxy.errors import CacheError
 from proxy.ports import Shelf, Tallies
 from proxy.stores.shelf import MAX_SHELF_BYTES, MemoryShelf, MemoryTallies
+from proxy.stores.sqlite_file import SqliteFile
+from proxy.stores.sqlite_shelf import SqliteShelf, SqliteTallies
+from proxy.stores.sqlite_threads import SqliteThreads
 from tests.awaited import awaited
 
 
@@ -23,13 +27,7 @@ class Clock:
         return self.time
 
 
-SHELVES: dict[str, Callable[[], Shelf]] = {"memory": MemoryShelf}
-TALLIES: dict[str, Callable[[Clock], Tallies]] = {"memory": lambda clock: MemoryTallies(now=clock)}
-
-
-@pytest.fixture(params=SHELVES)
-def shelf(request: pytest.FixtureRequest) -> Shelf:
-    return SHELVES[request.param]()
+KINDS = ("memory", "sqlite")
 
 
 @pytest.fixture
@@ -37,9 +35,29 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=TALLIES)
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[SqliteThreads]:
+    threads = SqliteThreads(SqliteFile(tmp_path / "askonce.db"), deadline_s=10.0)
+    yield threads
+    asyncio.run(threads.close())
+
+
+@pytest.fixture(params=KINDS)
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    match request.param:
+        case "memory":
+            return MemoryShelf()
+        case _:
+            return SqliteShelf(request.getfixturevalue("file"))
+
+
+@pytest.fixture(params=KINDS)
 def tallies(request: pytest.FixtureRequest, clock: Clock) -> Tallies:
-    return TALLIES[request.param](clock)
+    match request.param:
+        case "memory":
+            return MemoryTallies(now=clock)
+        case _:
+            return SqliteTallies(request.getfixturevalue("file"), now=clock)
 
 
 @awaited
@@ -59,8 +77,7 @@ async def test_the_first_to_create_a_value_decides_for_all(shelf: Shelf) -> None
 
 
 @awaited
-async def test_a_memory_shelf_refuses_what_it_has_no_room_for_and_keeps_what_it_had() -> None:
-    shelf = MemoryShelf()
+async def test_a_shelf_refuses_what_it_has_no_room_for_and_keeps_what_it_had(shelf: Shelf) -> None:
     await shelf.write("a", b"kept")
     with pytest.raises(CacheError, match="no room"):
         await shelf.write("a", bytes(MAX_SHELF_BYTES + 1))
@@ -88,9 +105,7 @@ async def test_what_was_read_is_nobody_elses(tallies: Tallies) -> None:
 
 
 @awaited
-async def test_a_page_lapses_after_its_last_addition() -> None:
-    clock = Clock()
-    tallies = MemoryTallies(now=clock)
+async def test_a_page_lapses_after_its_last_addition(tallies: Tallies, clock: Clock) -> None:
     await tallies.add("minute", {"hits": 1}, keep_s=60)
     clock.time += 59
     await tallies.add("minute", {"hits": 1}, keep_s=60)

@@ -2,14 +2,23 @@
 
 import asyncio
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
 from proxy.model import Entry, Form, Key, TenantId
 from proxy.ports import Store
+from proxy.stores.codec import Codec
 from proxy.stores.memory import MemoryStore
+from proxy.stores.sealing import seal_of
+from proxy.stores.sqlite import SqliteStore
+from proxy.stores.sqlite_file import SqliteFile
+from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.usage import Usage
 
 Now = Callable[[], float]
@@ -17,12 +26,47 @@ Now = Callable[[], float]
 ROOM = 1 << 20
 """The budget of every store under test."""
 
-STORES: dict[str, Callable[[Now], Store]] = {
-    "memory-gdsf": lambda now: MemoryStore(max_bytes=ROOM, eviction="gdsf", now=now),
-    "memory-lru": lambda now: MemoryStore(max_bytes=ROOM, eviction="lru", now=now),
+NOISE = random.Random(6).randbytes(ROOM)
+"""What no compression makes shorter."""
+
+PATIENT_S = 10.0
+"""Deadlines are for tests of their own: this machine may have a lot to do."""
+
+
+@contextmanager
+def memory(path: Path, *, eviction: str) -> Iterator[Callable[[Now], Store]]:
+    yield lambda now: MemoryStore(max_bytes=ROOM, eviction=eviction, now=now)
+
+
+@contextmanager
+def sqlite(path: Path, *, eviction: str = "gdsf", sealed: bool = False) -> Iterator[Callable[[Now], Store]]:
+    opened: list[SqliteThreads] = []
+    numbers = itertools.count()
+    codec = Codec(seal=seal_of([f"a:{'A' * 43}="]) if sealed else None)
+
+    def make(now: Now) -> Store:
+        opened.append(SqliteThreads(SqliteFile(path / f"{next(numbers)}.db"), deadline_s=PATIENT_S))
+        return SqliteStore(opened[-1], codec, max_bytes=ROOM, eviction=eviction, now=now)
+
+    yield make
+    for threads in opened:
+        asyncio.run(threads.close())
+
+
+STORES: dict[str, Callable[[Path], AbstractContextManager[Callable[[Now], Store]]]] = {
+    "memory-gdsf": lambda path: memory(path, eviction="gdsf"),
+    "memory-lru": lambda path: memory(path, eviction="lru"),
+    "sqlite-gdsf": sqlite,
+    "sqlite-lru": lambda path: sqlite(path, eviction="lru"),
+    "sqlite-sealed": lambda path: sqlite(path, sealed=True),
 }
 
-every_store = pytest.mark.parametrize("make", STORES.values(), ids=STORES.keys())
+
+@pytest.fixture(params=STORES)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[Now], Store]]:
+    """Makes a store of its own for whoever asks, on a clock."""
+    with STORES[request.param](tmp_path) as made:
+        yield made
 
 
 class Clock:
@@ -72,7 +116,6 @@ def test_the_sample_says_something_in_every_member() -> None:
     assert silent == []
 
 
-@every_store
 def test_what_was_put_is_got_as_it_was(make: Callable[[Now], Store]) -> None:
     async def scene() -> Entry | None:
         store = make(Clock())
@@ -82,7 +125,6 @@ def test_what_was_put_is_got_as_it_was(make: Callable[[Now], Store]) -> None:
     assert asyncio.run(scene()) == entry(expires=2000.0)
 
 
-@every_store
 def test_what_was_never_put_is_not_there(make: Callable[[Now], Store]) -> None:
     async def scene() -> Entry | None:
         store = make(Clock())
@@ -92,7 +134,6 @@ def test_what_was_never_put_is_not_there(make: Callable[[Now], Store]) -> None:
     assert asyncio.run(scene()) is None
 
 
-@every_store
 def test_every_key_has_its_own_entry(make: Callable[[Now], Store]) -> None:
     async def scene() -> list[Entry | None]:
         store = make(Clock())
@@ -103,7 +144,6 @@ def test_every_key_has_its_own_entry(make: Callable[[Now], Store]) -> None:
     assert asyncio.run(scene()) == [entry(key, key.encode()) for key in "abc"]
 
 
-@every_store
 def test_the_last_entry_put_under_a_key_counts(make: Callable[[Now], Store]) -> None:
     async def scene() -> Entry | None:
         store = make(Clock())
@@ -114,7 +154,6 @@ def test_the_last_entry_put_under_a_key_counts(make: Callable[[Now], Store]) -> 
     assert asyncio.run(scene()) == entry(body=b"new")
 
 
-@every_store
 def test_an_entry_is_there_until_it_expires_and_not_then(make: Callable[[Now], Store]) -> None:
     async def scene() -> list[bool]:
         clock = Clock()
@@ -128,7 +167,6 @@ def test_an_entry_is_there_until_it_expires_and_not_then(make: Callable[[Now], S
     assert asyncio.run(scene()) == [True, True, False, False]
 
 
-@every_store
 def test_an_entry_that_has_expired_is_not_kept(make: Callable[[Now], Store]) -> None:
     async def scene() -> tuple[bool, Entry | None]:
         store = make(Clock())
@@ -137,7 +175,6 @@ def test_an_entry_that_has_expired_is_not_kept(make: Callable[[Now], Store]) -> 
     assert asyncio.run(scene()) == (False, None)
 
 
-@every_store
 def test_an_entry_without_an_end_does_not_expire(make: Callable[[Now], Store]) -> None:
     async def scene() -> Entry | None:
         clock = Clock()
@@ -149,18 +186,16 @@ def test_an_entry_without_an_end_does_not_expire(make: Callable[[Now], Store]) -
     assert asyncio.run(scene()) is not None
 
 
-@every_store
 def test_an_entry_larger_than_the_budget_is_not_kept_and_harms_nobody(make: Callable[[Now], Store]) -> None:
     async def scene() -> tuple[bool, Entry | None, Entry | None]:
         store = make(Clock())
         await store.put(entry("small"))
-        kept = await store.put(entry("large", bytes(ROOM)))
+        kept = await store.put(entry("large", NOISE))
         return kept, await store.get(Key("large")), await store.get(Key("small"))
 
     assert asyncio.run(scene()) == (False, None, entry("small"))
 
 
-@every_store
 def test_what_was_dropped_is_gone_and_the_rest_is_not(make: Callable[[Now], Store]) -> None:
     async def scene() -> tuple[bool, Entry | None, Entry | None]:
         store = make(Clock())
@@ -171,7 +206,6 @@ def test_what_was_dropped_is_gone_and_the_rest_is_not(make: Callable[[Now], Stor
     assert asyncio.run(scene()) == (True, None, entry("b"))
 
 
-@every_store
 def test_dropping_what_is_not_there_says_so(make: Callable[[Now], Store]) -> None:
     async def scene() -> tuple[bool, bool]:
         store = make(Clock())
@@ -183,7 +217,6 @@ def test_dropping_what_is_not_there_says_so(make: Callable[[Now], Store]) -> Non
     assert asyncio.run(scene()) == (False, False)
 
 
-@every_store
 def test_clearing_forgets_everything_and_says_how_much(make: Callable[[Now], Store]) -> None:
     async def scene() -> tuple[int, list[Entry | None], int]:
         store = make(Clock())
@@ -195,7 +228,6 @@ def test_clearing_forgets_everything_and_says_how_much(make: Callable[[Now], Sto
     assert asyncio.run(scene()) == (3, [None, None, None], 0)
 
 
-@every_store
 def test_a_cleared_store_keeps_again(make: Callable[[Now], Store]) -> None:
     async def scene() -> Entry | None:
         store = make(Clock())
@@ -207,20 +239,18 @@ def test_a_cleared_store_keeps_again(make: Callable[[Now], Store]) -> None:
     assert asyncio.run(scene()) == entry(body=b"new")
 
 
-@every_store
 def test_a_full_store_goes_on_keeping(make: Callable[[Now], Store]) -> None:
     async def scene() -> list[bool]:
         store = make(Clock())
         kept = []
         for number in range(40):
             key = f"k{number}"
-            kept.append(await store.put(entry(key, bytes(ROOM // 10))) and await store.get(Key(key)) is not None)
+            kept.append(await store.put(entry(key, NOISE[: ROOM // 10])) and await store.get(Key(key)) is not None)
         return kept
 
     assert asyncio.run(scene()) == [True] * 40
 
 
-@every_store
 def test_a_store_can_be_closed(make: Callable[[Now], Store]) -> None:
     async def scene() -> None:
         store = make(Clock())
@@ -230,7 +260,6 @@ def test_a_store_can_be_closed(make: Callable[[Now], Store]) -> None:
     asyncio.run(scene())
 
 
-@every_store
 def test_entries_with_a_scope_are_listed(make: Callable[[Now], Store]) -> None:
     async def scene() -> list[Entry]:
         clock = Clock()
@@ -243,7 +272,6 @@ def test_entries_with_a_scope_are_listed(make: Callable[[Now], Store]) -> None:
     assert asyncio.run(scene()) == [entry("a")]
 
 
-@every_store
 def test_who_watches_hears_of_what_is_dropped_and_not_of_what_is_replaced(make: Callable[[Now], Store]) -> None:
     async def scene() -> list[str]:
         gone: list[str] = []
