@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from proxy.headers import Fields
-from proxy.model import Entry, Form, Key, Outcome, Reason, TenantId
+from proxy.model import Entry, Form, Key, Outcome, RawFields, Reason, TenantId
 from proxy.policy import Control, Plan
 from proxy.ports import Body, Dialect, Upload
 from proxy.receipts import Receipt
@@ -26,6 +26,8 @@ class Call:
     """None: not a cached path."""
     peer: str = ""
     """The address that the connection comes from."""
+    controls: RawFields = ()
+    """What its body asked of the cache, as header fields of ours: the provider sees none of it."""
     way: Way = Way()
     """Where its path leads; which of several providers that is may hang on its body."""
 

@@ -126,6 +126,16 @@ def request_fields(fields: Fields, *, authority: bytes, keep: Collection[bytes] 
     return sent
 
 
+def resized(fields: Fields, length: int) -> Fields:
+    """*fields* of a message whose body has become *length* octets long, for one that is framed by its length."""
+    return Fields(
+        tuple(
+            (name, b"%d" % length) if lower == b"content-length" else (name, value)
+            for lower, (name, value) in zip(fields.names, fields.raw, strict=True)
+        )
+    )
+
+
 def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A message head as octets, blank line included.
 

@@ -63,7 +63,7 @@ class Pipeline:
         self._ledger = ledger
         self._tills = tills
         self._tasks = tasks
-        self._reception = Reception(config.cache, secret=secret, trusted=trusted)
+        self._reception = Reception(config.cache, secret=secret, trusted=trusted, compat=config.compat)
         self._now = now
         self._timed = config.replay.pace == "recorded"
         self._ground = Ground(
@@ -110,6 +110,7 @@ class Pipeline:
             await deliver(reply)
 
         try:
+            call = await self._reception.admit(call)
             candidate = await self._reception.consider(call, dialect)
             meter.consider(candidate)
             try:

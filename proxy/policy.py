@@ -89,7 +89,7 @@ def control(fields: Fields) -> Control:
         only_if_cached=b"only-if-cached" in directives,
         max_age_s=age,
         ttl_s=float(ttl) if _DELTA_SECONDS.fullmatch(ttl) else None,
-        namespace=(fields.get(b"x-askonce-namespace") or b"").strip(),
+        namespace=b"\x00".join(value.strip() for value in fields.all(b"x-askonce-namespace")),
         opt={b"on": True, b"off": False}.get(opt),
         tag=(fields.get(b"x-askonce-tag") or b"").decode("latin-1").strip()[:64],
     )

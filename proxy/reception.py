@@ -3,15 +3,17 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
-from proxy import canonical, fingerprint, policy
+from proxy import aliases, cachefield, canonical, fingerprint, headers, policy
 from proxy.call import Call, Candidate
 from proxy.canonical import Unfit
 from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIAL_ENDINGS, CREDENTIALS, Tenants
+from proxy.headers import Fields
 from proxy.model import Form, Json, RawFields, Reason
 from proxy.policy import CONTROLS, UNFIT_FIELDS, Plan
 from proxy.ports import Dialect, Upload
-from proxy.settings import CacheSettings
+from proxy.settings import CacheSettings, CompatSettings
 
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
@@ -23,14 +25,22 @@ REMEMBERED_OVERHEAD_BYTES = 4096
 
 NO_FORM = Form()
 
-_Read = tuple[str, bytes, bytes, RawFields, bool, bytes | Upload | None]
+_Read = tuple[str, bytes, bytes, RawFields, RawFields, bool, bytes | Upload | None]
 
 
 class Reception:
     """Where calls on cached paths come in."""
 
-    def __init__(self, settings: CacheSettings, *, secret: bytes, trusted: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        settings: CacheSettings,
+        *,
+        secret: bytes,
+        trusted: Callable[[str], bool],
+        compat: CompatSettings = CompatSettings(),  # noqa: B008  (frozen)
+    ) -> None:
         self._settings = settings
+        self._compat = compat
         share = "credential" if settings.share == "auto" else settings.share
         self._tenants = Tenants(share=share, secret=secret)
         self._trusted = trusted
@@ -39,13 +49,24 @@ class Reception:
         self.peer_matters = bool(by_share)
         """The same octets from another peer may belong to another tenant."""
         self._looked_at = frozenset(
-            (*ANSWER_RELEVANT, *CREDENTIALS, *CONTROLS, *UNFIT_FIELDS, *self._key_headers, *by_share)
+            (*ANSWER_RELEVANT, *CREDENTIALS, *CONTROLS, *UNFIT_FIELDS, *self._key_headers, *by_share, *aliases.FIELDS)
         )
         self._remembered: OrderedDict[_Read, Candidate] = OrderedDict()
         self._bytes = 0
 
     def __repr__(self) -> str:
         return f"<Reception, {len(self._remembered)} requests remembered>"
+
+    async def admit(self, call: Call) -> Call:
+        """*call* as the provider shall see it: without what its body says to us alone."""
+        if not self._compat.litellm_cache_field or not isinstance(call.body, bytes):
+            return call
+        off_loop = len(call.body) > OFF_LOOP_BYTES
+        found = await asyncio.to_thread(cachefield.cut, call.body) if off_loop else cachefield.cut(call.body)
+        if found is None:
+            return call
+        body, controls = found
+        return replace(call, body=body, fields=headers.resized(call.fields, len(body)), controls=controls)
 
     async def consider(self, call: Call, dialect: Dialect) -> Candidate:
         """What *call* is. A request that was a hit before is known by its body and the fields that are looked at."""
@@ -84,10 +105,16 @@ class Reception:
             ]
         )
         trusted = self.peer_matters and self._trusted(call.peer)
-        return dialect.name, call.way.cut, call.target, seen, trusted, call.body
+        return dialect.name, call.way.cut, call.target, seen, call.controls, trusted, call.body
+
+    def _controls(self, call: Call) -> Fields:
+        """The fields of *call* with everything that it asks of the cache in other words."""
+        translated = aliases.translated(call.fields) if self._compat.gateway_headers else ()
+        more = (*translated, *call.controls)
+        return Fields((*call.fields.raw, *more)) if more else call.fields
 
     def _consider(self, call: Call, dialect: Dialect) -> Candidate:
-        asked = policy.control(call.fields)
+        asked = policy.control(self._controls(call))
         owner = self._tenants.of(call.fields, peer_trusted=self.peer_matters and self._trusted(call.peer))
 
         def out(reason: Reason, request: Json | None = None) -> Candidate:
@@ -144,6 +171,6 @@ def _routed_by(request: Json) -> str:
 
 def _size(read: _Read) -> int:
     """What remembering *read* takes, in octets."""
-    _, _, target, seen, _, body = read
+    _, _, target, seen, _, _, body = read
     fields = sum([len(name) + len(value) for name, value in seen])
     return len(target) + fields + (len(body) if isinstance(body, bytes) else 0) + REMEMBERED_OVERHEAD_BYTES

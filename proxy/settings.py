@@ -173,6 +173,14 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompatSettings:
+    """What apps say that were written for another gateway."""
+
+    gateway_headers: bool = True
+    litellm_cache_field: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error; never a prompt, an answer or a key."""
 
@@ -195,5 +203,6 @@ class Config:
     ledger: LedgerSettings = LedgerSettings()
     own_paths: OwnPathSettings = OwnPathSettings()
     admin: AdminSettings = AdminSettings()
+    compat: CompatSettings = CompatSettings()
     log: LogSettings = LogSettings()
     headers: str = setting("full", choices=("full", "minimal", "none"))

@@ -75,6 +75,8 @@ OTHER: dict[str, Any] = {
     "own_paths.stats": False,
     "own_paths.metrics": False,
     "admin.token": "operators-word",
+    "compat.gateway_headers": False,
+    "compat.litellm_cache_field": True,
     "log.level": "debug",
     "headers": "minimal",
 }

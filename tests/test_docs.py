@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from proxy import config, fingerprint, labels, policy
+from proxy import aliases, config, fingerprint, labels, policy
+from proxy.aliases import Alias
 from proxy.ledger import Ledger
 from proxy.model import Key, Outcome, Reason, Unkept
 from proxy.settings import Config
@@ -141,6 +142,12 @@ def test_every_counter_is_in_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SCHEMA["properties"]))
 def test_every_field_of_the_schema_is_in_the_reference(name: str) -> None:
     assert re.search(rf"`{name}[`.]", section("/stats"))
+
+
+@pytest.mark.parametrize("alias", aliases.ALIASES, ids=lambda alias: alias.field.decode())
+def test_every_alias_is_in_the_reference_with_what_it_stands_for(alias: Alias) -> None:
+    lines = [line for line in section("In other gateways' words").splitlines() if alias.field.decode() in line.lower()]
+    assert any(alias.gateway in line and alias.ours.decode() in line.lower() for line in lines)
 
 
 @pytest.mark.parametrize("option", ["--upstream", "--host", "--port", "--config", "--set", "--version"])
