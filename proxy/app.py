@@ -16,12 +16,14 @@ import uvloop
 
 import proxy
 from proxy import paths
-from proxy.call import Page
+from proxy.books import Books
+from proxy.call import Call, Page, Reply
+from proxy.chronicle import Chronicle
 from proxy.connection import fits_aiohttp
 from proxy.dialects import BY_SUFFIX
 from proxy.errors import AskonceError, ConfigError
 from proxy.ledger import Ledger
-from proxy.pages import metrics, status
+from proxy.pages import answers, metrics, status, windows
 from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
@@ -31,6 +33,7 @@ from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
 from proxy.settings import Config, OwnPathSettings
 from proxy.stores.memory import MemoryStore
+from proxy.stores.shelf import MemoryShelf, MemoryTallies
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.till import Till
@@ -56,6 +59,7 @@ class App:
             max_requests=config.ledger.max_requests,
             prices_as_of=self.tills[DEFAULT].as_of,
         )
+        self.chronicle = Chronicle(self.ledger, MemoryTallies(), MemoryShelf(), tasks=self.tasks, shared=False)
         self.upstreams = {
             DEFAULT: Upstream(config.upstream),
             **{name: Upstream(each) for name, each in config.upstreams.items()},
@@ -102,9 +106,12 @@ class App:
         return BY_SUFFIX[suffix] if suffix is not None else None
 
     def _pages(self, own: OwnPathSettings) -> Pages:
-        stats, health = status.page(self.stats), status.page(self.health)
-        measured = metrics.page(self.ledger, listed=self._listed, gauges=self._gauges)
         doors = Doors(token=self.config.admin.token, on_loopback=_is_loopback(self.config.server.host))
+        stats = windows.page(
+            self.chronicle, plain=self._stats, refusal=doors.refusal, prices_as_of=self.ledger.prices_as_of
+        )
+        health = status.page(self.health)
+        measured = metrics.page(self._counted, listed=self._listed, gauges=self._gauges)
         pages: dict[bytes, Page] = {
             OWN + b"stats": stats,
             OWN + b"healthz": health,
@@ -121,11 +128,19 @@ class App:
             pages[b"/health"] = health
         return {(b"GET", path): page for path, page in pages.items()}
 
-    def stats(self) -> Mapping[str, object]:
-        """What /stats shows."""
+    async def _counted(self) -> tuple[Books, float]:
+        """What was counted, and since when: by all who count together, or where that cannot be read, here."""
+        ever = await self.chronicle.ever() if self.chronicle.shared else None
+        return ever if ever is not None else (self.ledger.books(), self.ledger.since)
+
+    async def _stats(self, _: Call) -> Reply:
+        return answers.shown(self.stats(*await self._counted()))
+
+    def stats(self, books: Books, since: float) -> Mapping[str, object]:
+        """What /stats shows of *books* that were kept since a moment."""
         return {
             "version": proxy.__version__,
-            **self.ledger.shown(),
+            **self.ledger.shown(books, since=since),
             "store": {
                 "kind": self.config.store.kind,
                 "entries": len(self.store),
@@ -174,6 +189,7 @@ class App:
             self._listener = await loop.create_server(self.server, host, port, backlog=4096, reuse_address=True)
         except OSError as error:
             raise AskonceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        self.tasks.start(self.chronicle.keep(), name="chronicle")
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self, *, drain_s: float) -> None:
@@ -182,6 +198,7 @@ class App:
             self._listener.close()
         if not await self.server.drain(wait_s=drain_s):
             log.warning("closed with answers still under way after %g s (server.drain_s)", drain_s)
+        await self.chronicle.close()
         await self.tasks.close()
         for upstream in self.upstreams.values():
             await upstream.close()

@@ -124,7 +124,7 @@ def test_stats_fit_the_schema_after_everything_happened(start_proxy: StartProxy)
     assert set(shown["models"]) == {"gpt-4o-mini", "second", "(other)"}
 
 
-@pytest.mark.parametrize("path", ["/stats", "/stats?window=1h", "/_askonce/stats"])
+@pytest.mark.parametrize("path", ["/stats", "/stats?pretty", "/_askonce/stats"])
 def test_stats_are_json_that_nobody_keeps(ways: Ways, path: str) -> None:
     answer = get(ways, path)
     assert (answer.status, answer.reason, answer.framing) == (200, b"OK", Framing.LENGTH)

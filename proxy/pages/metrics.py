@@ -1,7 +1,7 @@
-"""``/metrics`` for Prometheus: the ledger as it stands when it is asked, nothing counted twice."""
+"""``/metrics`` for Prometheus: the books as they stand when they are asked, nothing counted twice."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 from proxy.books import Axis, Books, Line
 from proxy.call import Call, Page, Reply
 from proxy.latency import Latency
-from proxy.ledger import Ledger
 from proxy.model import Outcome
 from proxy.money import PARTS
 from proxy.pages import answers
@@ -43,17 +42,20 @@ class Gauges:
     connections: int
 
 
-class LedgerCollector(Collector):
-    """Reads the ledger each time that it is asked."""
+class BooksCollector(Collector):
+    """The books as they stand, with what stands beside them."""
 
-    def __init__(self, ledger: Ledger, *, listed: Callable[[str], bool], gauges: Callable[[], Gauges]) -> None:
-        self._ledger = ledger
+    def __init__(
+        self, books: Books, since: float, *, listed: Callable[[str], bool], gauges: Callable[[], Gauges]
+    ) -> None:
+        self._books = books
+        self._since = since
         self._listed = listed
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
         """Every family."""
-        books = self._ledger.books()
+        books = self._books
         yield from chain(self._calls(books), self._fetches(books), self._worth(books), self._now())
 
     def _calls(self, books: Books) -> Iterator[Metric]:
@@ -124,7 +126,7 @@ class LedgerCollector(Collector):
         build.add_metric([now.version], 1)
         yield build
         yield GaugeMetricFamily(
-            "askonce_start_time_seconds", "When counting began, since the epoch.", value=self._ledger.since
+            "askonce_start_time_seconds", "When counting began, since the epoch.", value=self._since
         )
         yield GaugeMetricFamily("askonce_store_entries", "Entries in the store.", value=now.entries)
         yield GaugeMetricFamily("askonce_store_bytes", "What they take of the budget.", value=now.bytes_used)
@@ -161,12 +163,17 @@ def _histogram(name: str, told: str, latencies: dict[Outcome, Latency]) -> Metri
     return family
 
 
-def page(ledger: Ledger, *, listed: Callable[[str], bool], gauges: Callable[[], Gauges]) -> Page:
-    """The page."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(LedgerCollector(ledger, listed=listed, gauges=gauges))
+def page(
+    counted: Callable[[], Awaitable[tuple[Books, float]]],
+    *,
+    listed: Callable[[str], bool],
+    gauges: Callable[[], Gauges],
+) -> Page:
+    """The page that shows what was *counted*, and since when."""
 
     async def answer(_: Call) -> Reply:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(BooksCollector(*await counted(), listed=listed, gauges=gauges))
         return answers.text(generate_latest(registry), CONTENT_TYPE_LATEST.encode())
 
     return answer
