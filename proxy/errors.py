@@ -3,7 +3,9 @@
 AskonceError
 ├── ConfigError          a setting is wrong; the message names it and the remedy
 ├── CacheError           a store, an index or an embedder failed; costs a hit, never an answer
-│   └── Unreadable       what is kept is damaged, another's, or of another version
+│   ├── Unreadable       what is kept is damaged, another's, or of another version
+│   ├── ModelError       the local model is not there, or is not the one it should be
+│   └── EmbedderError    an embedder failed, was too slow or has too much to do
 └── UpstreamError        the provider could not be asked or did not answer
     ├── Unreachable      no connection
     ├── Broke            the connection failed before the answer was whole
@@ -25,6 +27,14 @@ class CacheError(AskonceError):
 
 class Unreadable(CacheError):
     """What is kept cannot be read: it is as good as not there."""
+
+
+class ModelError(CacheError):
+    """The local model is not there, or is not the one it should be."""
+
+
+class EmbedderError(CacheError):
+    """No vectors or no judgement: it failed, was too slow or has too much to do."""
 
 
 class UpstreamError(AskonceError):

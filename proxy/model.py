@@ -213,3 +213,40 @@ class Entry:
     """The identity of what made *vector*: vectors of two embedders are never compared."""
     vector: bytes = field(default=b"", repr=False)
     """The question as float32 numbers; empty in stores that end with the process, which has it in its index."""
+
+
+@value
+class Veto:
+    """A guard that fired: two texts differ in something that matters."""
+
+    guard: str
+    """Its name: ``numbers``, ``negation``."""
+    asked: str = ""
+    """The words of the asked text that it went by."""
+    cached: str = ""
+    """Those of the cached text."""
+
+
+@value
+class Neighbour:
+    """A text near to the one that is asked."""
+
+    text: str = field(repr=False)
+    cosine: float
+
+
+@value
+class Judgement:
+    """What the verifier makes of one neighbour."""
+
+    score: float
+    """How sure it is that one answer serves both, 0 to 1; no chance until it is calibrated. Comparable within one
+    ``Verifier.identity`` only."""
+    fast: float
+    """The score of the first stage alone."""
+    stage: str
+    """The last stage it reached: ``guards``, ``fast`` or ``full``."""
+    vetoes: tuple[Veto, ...] = ()
+    """Hard guards that fired. Where there is one, the score is 0 and the neighbour must not be served."""
+    fired: tuple[Veto, ...] = ()
+    """All guards that fired, soft ones and those of long texts too: features, not vetoes."""

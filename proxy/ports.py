@@ -3,7 +3,13 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
-from proxy.model import Entry, Finding, Form, Json, Key, Reason
+import numpy as np
+from numpy.typing import NDArray
+
+from proxy.model import Entry, Finding, Form, Json, Judgement, Key, Neighbour, Reason
+
+Vectors = NDArray[np.float32]
+"""One row for each text, or a single row."""
 
 
 class Dialect(Protocol):
@@ -98,6 +104,66 @@ class Tallies(Protocol):
 
     async def read(self, pages: Sequence[str]) -> Sequence[Mapping[str, int]]:
         """The numbers of each of *pages*, in their order; none where there is no such page."""
+        ...
+
+
+class Embedder(Protocol):
+    """Text to vectors of length 1. Every fault is a ``CacheError``; nothing of it runs on the event loop."""
+
+    @property
+    def identity(self) -> str:
+        """What made a vector: model, its hash, backend. Vectors of two identities are never compared."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """How long a vector is; 0 where that is not known before the first."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """One row of length 1 for each of *texts*, in order."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of threads and connections."""
+        ...
+
+
+class VectorIndex(Protocol):
+    """Vectors by key, compared within one scope only."""
+
+    def add(self, scope: str, key: Key, vector: Vectors) -> bool:
+        """Hold *vector* (of length 1) under *key*, in place of what was there; False where there is no room."""
+        ...
+
+    def drop(self, scope: str, key: Key) -> bool:
+        """Forget the vector under *key*; False where there was none."""
+        ...
+
+    async def nearest(self, scope: str, vector: Vectors, k: int) -> list[tuple[Key, float]]:
+        """The *k* nearest keys of *scope* with their cosine, nearest first."""
+        ...
+
+    def clear(self) -> None:
+        """Forget every vector."""
+        ...
+
+    @property
+    def bytes_used(self) -> int:
+        """Octets in use."""
+        ...
+
+
+class Verifier(Protocol):
+    """Whether the answer to one text may serve another. Every fault is a ``CacheError``."""
+
+    @property
+    def identity(self) -> str:
+        """What made a score: scores of two identities are never compared, nor calibrated together."""
+        ...
+
+    async def judge(self, asked: str, neighbours: Sequence[Neighbour]) -> tuple[Judgement, ...]:
+        """A judgement on each of *neighbours*, in their order; the dearest stage looks at the best one only."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""Where vectors come from: the model on this machine, or a provider's endpoint."""

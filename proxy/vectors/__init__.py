@@ -1,0 +1,1 @@
+"""Vectors to nearest neighbours, within one scope."""

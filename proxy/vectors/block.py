@@ -1,0 +1,171 @@
+"""Exact search in one block of float32 for each scope, within a byte budget."""
+
+import asyncio
+from collections import OrderedDict
+from sys import getsizeof
+
+import numpy as np
+
+from proxy.model import Key
+from proxy.ports import Vectors
+
+FIRST_ROWS = 4
+"""A scope begins small: most hold a question or two."""
+
+THREAD_ROWS = 8192
+"""Above this many rows a search would take more than half a millisecond, and is done in a thread."""
+
+ROW_OVERHEAD_BYTES = 220
+"""What a row costs beside its numbers: its key's place in a list and in a table."""
+
+SCOPE_OVERHEAD_BYTES = 700
+"""What a scope costs beside its rows."""
+
+
+class _Block:
+    """The vectors of one scope, rows 0 to ``count`` of an array that grows by doubling."""
+
+    __slots__ = ("keys", "places", "rows")
+
+    def __init__(self, dimension: int) -> None:
+        self.rows = np.empty((FIRST_ROWS, dimension), dtype=np.float32)
+        self.keys: list[Key] = []
+        self.places: dict[Key, int] = {}
+
+    def put(self, key: Key, vector: Vectors) -> None:
+        place = self.places.get(key)
+        if place is None:
+            place = len(self.keys)
+            if place == len(self.rows):
+                grown = np.empty((2 * place, self.rows.shape[1]), dtype=np.float32)
+                grown[:place] = self.rows
+                self.rows = grown
+            self.places[key] = place
+            self.keys.append(key)
+        self.rows[place] = vector
+
+    def remove(self, key: Key) -> bool:
+        place = self.places.pop(key, None)
+        if place is None:
+            return False
+        last = self.keys.pop()
+        if last != key:
+            # The last one takes the place that is free.
+            self.rows[place] = self.rows[len(self.keys)]
+            self.keys[place] = last
+            self.places[last] = place
+        if len(self.rows) > FIRST_ROWS and len(self.keys) * 4 < len(self.rows):
+            self.rows = self.rows[: max(FIRST_ROWS, len(self.rows) // 2)].copy()
+        return True
+
+    @property
+    def bytes_used(self) -> int:
+        return self.rows.nbytes + len(self.keys) * ROW_OVERHEAD_BYTES + SCOPE_OVERHEAD_BYTES
+
+
+class BlockIndex:
+    """Blocks of vectors by scope, no more than *max_bytes* in all: the scope that was used longest ago gives way.
+
+    Changed on the event loop only. A large search runs in a thread over the rows as they lie; what changes meanwhile
+    can at worst hide a neighbour, because the cosines it returns are taken again from the rows as they then are.
+    """
+
+    def __init__(self, *, dimension: int, max_bytes: int) -> None:
+        self._dimension = dimension
+        self._max_bytes = max_bytes
+        self._blocks: OrderedDict[str, _Block] = OrderedDict()
+        self._bytes = 0
+        self.displaced = 0
+        """Vectors that gave way to newer ones."""
+
+    def __repr__(self) -> str:
+        return f"<BlockIndex, {len(self)} vectors in {len(self._blocks)} scopes, {self._bytes} bytes>"
+
+    def __len__(self) -> int:
+        return sum(len(block.keys) for block in self._blocks.values())
+
+    @property
+    def bytes_used(self) -> int:
+        """Octets in use, overhead included."""
+        return self._bytes
+
+    @property
+    def max_bytes(self) -> int:
+        """The budget."""
+        return self._max_bytes
+
+    def add(self, scope: str, key: Key, vector: Vectors) -> bool:
+        """Hold *vector* under *key*; False where it is not of this index's dimension or alone over the budget."""
+        if vector.shape != (self._dimension,) or not np.isfinite(vector).all():
+            return False
+        block = self._blocks.get(scope)
+        before = 0 if block is None else block.bytes_used
+        if block is None:
+            block = _Block(self._dimension)
+            if self._cost(scope, block) > self._max_bytes:
+                return False
+            self._blocks[scope] = block
+            before = -getsizeof(scope)
+        self._blocks.move_to_end(scope)
+        block.put(key, vector)
+        self._bytes += block.bytes_used - before
+        while self._bytes > self._max_bytes and len(self._blocks) > 1:
+            self._displace(next(iter(self._blocks)))
+        while self._bytes > self._max_bytes and len(block.keys) > 1:
+            # One scope is all there is: the oldest places are as good a guess as any.
+            oldest = block.keys[0]
+            self.drop(scope, oldest)
+            self.displaced += 1
+        if self._bytes > self._max_bytes:
+            self._displace(scope)
+        return scope in self._blocks and key in block.places
+
+    def drop(self, scope: str, key: Key) -> bool:
+        """Forget the vector under *key*."""
+        block = self._blocks.get(scope)
+        if block is None:
+            return False
+        before = block.bytes_used
+        if not block.remove(key):
+            return False
+        if block.keys:
+            self._bytes += block.bytes_used - before
+        else:
+            del self._blocks[scope]
+            self._bytes -= before + getsizeof(scope)
+        return True
+
+    async def nearest(self, scope: str, vector: Vectors, k: int) -> list[tuple[Key, float]]:
+        """The *k* nearest of *scope*, nearest first."""
+        block = self._blocks.get(scope)
+        if block is None or k < 1 or vector.shape != (self._dimension,):
+            return []
+        self._blocks.move_to_end(scope)
+        rows = block.rows[: len(block.keys)]
+        if len(rows) <= THREAD_ROWS:
+            places = _best(rows, vector, k)
+        else:
+            places = await asyncio.to_thread(_best, rows, vector, k)
+        found = [(block.keys[place], float(block.rows[place] @ vector)) for place in places if place < len(block.keys)]
+        return sorted(found, key=lambda pair: -pair[1])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._blocks.clear()
+        self._bytes = 0
+
+    def _cost(self, scope: str, block: _Block) -> int:
+        return block.bytes_used + ROW_OVERHEAD_BYTES + getsizeof(scope)
+
+    def _displace(self, scope: str) -> None:
+        block = self._blocks.pop(scope)
+        self._bytes -= block.bytes_used + getsizeof(scope)
+        self.displaced += len(block.keys)
+
+
+def _best(rows: Vectors, vector: Vectors, k: int) -> list[int]:
+    """The places of the *k* rows with the greatest product with *vector*."""
+    cosines = rows @ vector
+    if len(cosines) <= k:
+        return list(range(len(cosines)))
+    return [int(place) for place in np.argpartition(cosines, -k)[-k:]]
