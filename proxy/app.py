@@ -21,7 +21,7 @@ from proxy.call import Call, Page, Reply
 from proxy.chronicle import Chronicle
 from proxy.connection import fits_aiohttp
 from proxy.dialects import BY_SUFFIX
-from proxy.errors import AskonceError, ConfigError
+from proxy.errors import AskonceError, CacheError, ConfigError
 from proxy.ledger import Ledger
 from proxy.pages import answers, metrics, status, windows
 from proxy.pages.doors import Doors
@@ -32,8 +32,7 @@ from proxy.pricing import Prices
 from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
 from proxy.settings import Config, OwnPathSettings
-from proxy.stores.memory import MemoryStore
-from proxy.stores.shelf import MemoryShelf, MemoryTallies
+from proxy.storage import storage
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.till import Till
@@ -41,6 +40,9 @@ from proxy.upstream import Upstream
 from proxy.wire import Wire
 
 log = logging.getLogger(__name__)
+
+STORING_S = 1.0
+"""How long a stopping proxy waits for the last answers to be put away."""
 
 
 class App:
@@ -50,7 +52,7 @@ class App:
         self.config = config
         self.tasks = Tasks()
         self._more_paths = {path.encode(): suffix for path, suffix in config.cache.more_paths.items()}
-        self.store = MemoryStore(max_bytes=config.store.max_bytes, eviction=config.store.eviction)
+        self.storage = kept = storage(config.store)
         self.routing = routing(config.upstream, config.upstreams)
         self.tills = tills(config)
         self.ledger = Ledger(
@@ -59,12 +61,12 @@ class App:
             max_requests=config.ledger.max_requests,
             prices_as_of=self.tills[DEFAULT].as_of,
         )
-        self.chronicle = Chronicle(self.ledger, MemoryTallies(), MemoryShelf(), tasks=self.tasks, shared=False)
+        self.chronicle = Chronicle(self.ledger, kept.tallies, kept.shelf, tasks=self.tasks, shared=kept.lasting)
         self.upstreams = {
             DEFAULT: Upstream(config.upstream),
             **{name: Upstream(each) for name, each in config.upstreams.items()},
         }
-        self.exact = ExactTier(self.store, now=time.time)
+        self.exact = ExactTier(self.storage.store, now=time.time)
         self.pipeline = Pipeline(
             config,
             upstreams=self.upstreams,
@@ -94,7 +96,7 @@ class App:
             return None
         return Wire(
             max_bytes=self.config.wire.max_bytes,
-            holds=self.store.holds,
+            holds=self.storage.holds,
             generation=lambda: self.exact.generation,
             ledger=self.ledger,
             now=time.time,
@@ -141,14 +143,7 @@ class App:
         return {
             "version": proxy.__version__,
             **self.ledger.shown(books, since=since),
-            "store": {
-                "kind": self.config.store.kind,
-                "entries": len(self.store),
-                "bytes": self.store.bytes_used,
-                "max_bytes": self.store.max_bytes,
-                "evicted": self.store.evicted,
-                "expired": self.store.expired,
-            },
+            "store": {"kind": self.config.store.kind, **self.storage.shown()},
             "in_flight": len(self.pipeline.airspace),
             "connections": len(self.server.connections),
         }
@@ -161,20 +156,21 @@ class App:
         return any(till.listed(model) for till in self.tills.values())
 
     def _gauges(self) -> Gauges:
+        kept = self.storage.figures
         return Gauges(
             version=proxy.__version__,
-            entries=len(self.store),
-            bytes_used=self.store.bytes_used,
-            max_bytes=self.store.max_bytes,
-            evicted=self.store.evicted,
-            expired=self.store.expired,
+            entries=len(kept),
+            bytes_used=kept.bytes_used,
+            max_bytes=kept.max_bytes,
+            evicted=kept.evicted,
+            expired=kept.expired,
             in_flight=len(self.pipeline.airspace),
             connections=len(self.server.connections),
         )
 
     def health(self) -> Mapping[str, object]:
         """What /healthz shows: the proxy serves even where a part of the cache does not."""
-        degraded = ["store"] if self.exact.degraded else []
+        degraded = ["store"] if self.exact.degraded or self.storage.fault() else []
         return {"status": "degraded" if degraded else "healthy", "degraded": degraded, "version": proxy.__version__}
 
     async def open(self) -> int:
@@ -183,6 +179,7 @@ class App:
         Raises:
             AskonceError: the address cannot be listened on.
         """
+        await self._open_storage()
         host, port = self.config.server.host, self.config.server.port
         loop = asyncio.get_running_loop()
         try:
@@ -192,17 +189,35 @@ class App:
         self.tasks.start(self.chronicle.keep(), name="chronicle")
         return int(self._listener.sockets[0].getsockname()[1])
 
+    async def _open_storage(self) -> None:
+        self.storage.open(self.tasks)
+        if not self.storage.lasting or self.config.cache.secret:
+            return
+        try:
+            self.pipeline.use_secret(await self.storage.secret())
+        except CacheError as error:
+            # The first request will say so aloud.
+            log.debug("the tenants' secret cannot be had yet: %s", error)
+            self.tasks.start(self.storage.secret_when_known(self.pipeline.use_secret), name="secret")
+
+    async def _landed(self) -> None:
+        """Wait for answers that were given and are being put away, but not for long."""
+        until = time.monotonic() + STORING_S
+        while self.storage.lasting and len(self.pipeline.airspace) and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
     async def close(self, *, drain_s: float) -> None:
         """Take no more connections, let answers under way finish, let go of everything."""
         if self._listener is not None:
             self._listener.close()
         if not await self.server.drain(wait_s=drain_s):
             log.warning("closed with answers still under way after %g s (server.drain_s)", drain_s)
+        await self._landed()
         await self.chronicle.close()
         await self.tasks.close()
         for upstream in self.upstreams.values():
             await upstream.close()
-        await self.store.close()
+        await self.storage.store.close()
 
 
 def _providers(upstreams: Mapping[str, Upstream]) -> str:

@@ -78,6 +78,12 @@ class Pipeline:
         )
         self.airspace = Airspace()
 
+    def use_secret(self, secret: bytes) -> None:
+        """From now on tenants are told apart by *secret*, as they are by all who share the store."""
+        self._reception.use_secret(secret)
+        # What the short way remembers was said to tenants of another name.
+        self._exact.generation += 1
+
     async def forward(self, call: Call, deliver: Deliver) -> None:
         """A call on a path that is not cached: through to the provider unread, both ways as it comes."""
         try:

@@ -42,6 +42,7 @@ class Reception:
         self._settings = settings
         self._compat = compat
         share = "credential" if settings.share == "auto" else settings.share
+        self._share = share
         self._tenants = Tenants(share=share, secret=secret)
         self._trusted = trusted
         self._key_headers = tuple(sorted(name.lower().encode() for name in settings.key_headers))
@@ -52,6 +53,12 @@ class Reception:
             (*ANSWER_RELEVANT, *CREDENTIALS, *CONTROLS, *UNFIT_FIELDS, *self._key_headers, *by_share, *aliases.FIELDS)
         )
         self._remembered: OrderedDict[_Read, Candidate] = OrderedDict()
+        self._bytes = 0
+
+    def use_secret(self, secret: bytes) -> None:
+        """From now on tenants are told apart by *secret*."""
+        self._tenants = Tenants(share=self._share, secret=secret)
+        self._remembered.clear()
         self._bytes = 0
 
     def __repr__(self) -> str:

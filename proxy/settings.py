@@ -116,9 +116,15 @@ class ReplaySettings:
 class StoreSettings:
     """Where entries live."""
 
-    kind: str = setting("memory", choices=("memory",))
+    kind: str = setting("memory", choices=("memory", "sqlite"))
     max_bytes: int = setting(256 * 1024 * 1024, least=4096)
     eviction: str = setting("gdsf", choices=("gdsf", "lru"))
+    path: str = "askonce.db"
+    deadline_ms: float = setting(50.0, least=1)
+    local_max_bytes: int = setting(64 * 1024 * 1024, least=4096)
+    local_ttl_s: float = setting(10.0, least=0)
+    compress_from_bytes: int = setting(1024, least=0)
+    encryption_keys: tuple[str, ...] = setting((), secret=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from proxy import config, pricing, settings
 from proxy.errors import ConfigError
 from proxy.settings import Config, NamedUpstreamSettings
 
-SECRETS = {"upstream.proxy_url", "upstream.add_headers", "cache.secret", "admin.token"}
+SECRETS = {"upstream.proxy_url", "upstream.add_headers", "cache.secret", "admin.token", "store.encryption_keys"}
 
 # For every setting another value than its default, as a file has it.
 OTHER: dict[str, Any] = {
@@ -57,9 +57,15 @@ OTHER: dict[str, Any] = {
     "replay.pace": "recorded",
     "replay.fresh_ids": True,
     "replay.drop_rate_limits": True,
-    "store.kind": "memory",
+    "store.kind": "sqlite",
     "store.max_bytes": 8192,
     "store.eviction": "lru",
+    "store.path": "/tmp/cache.db",
+    "store.deadline_ms": 20.0,
+    "store.local_max_bytes": 5000,
+    "store.local_ttl_s": 0.5,
+    "store.compress_from_bytes": 0,
+    "store.encryption_keys": ["a:c2VjcmV0"],
     "flights.max_lead_bytes": 2048,
     "flights.max_lag_bytes": 4096,
     "wire.enabled": False,
@@ -98,6 +104,10 @@ LEAST = {
     "cache.max_body_bytes": 1,
     "cache.max_entry_bytes": 1,
     "store.max_bytes": 4096,
+    "store.deadline_ms": 1,
+    "store.local_max_bytes": 4096,
+    "store.local_ttl_s": 0,
+    "store.compress_from_bytes": 0,
     "flights.max_lead_bytes": 1024,
     "flights.max_lag_bytes": 1024,
     "wire.max_bytes": 65536,
@@ -108,7 +118,7 @@ LEAST = {
 CHOICES = {
     "cache.when": ("temperature_zero", "seeded", "always"),
     "replay.pace": ("burst", "recorded"),
-    "store.kind": ("memory",),
+    "store.kind": ("memory", "sqlite"),
     "store.eviction": ("gdsf", "lru"),
     "log.level": ("debug", "info", "warning", "error"),
     "headers": ("full", "minimal", "none"),
@@ -204,7 +214,7 @@ def test_without_anything_there_are_defaults() -> None:
 
 def test_every_setting_is_tried_here() -> None:
     assert set(OTHER) == set(DEFAULTS)
-    assert [path for path in OTHER if OTHER[path] == DEFAULTS[path]] == ["store.kind"]
+    assert [path for path in OTHER if OTHER[path] == DEFAULTS[path]] == []
 
 
 @every_setting
@@ -537,7 +547,7 @@ def test_a_setting_without_its_section_is_found_in_it() -> None:
 
 
 def test_where_nothing_is_near_the_known_ones_are_told() -> None:
-    wrong("store.zzz: unknown setting; known here: eviction, kind, max_bytes", "store.zzz=1")
+    wrong("wire.zzz: unknown setting; known here: enabled, max_bytes", "wire.zzz=1")
 
 
 def test_below_a_setting_there_is_nothing() -> None:

@@ -31,6 +31,10 @@ class _Kept:
     base: float
     """The clock when it was last used: what has not been asked for ages."""
     serial: int
+    until: float
+    """Until when it is given: its end, or an earlier moment where it is a copy that is to be looked at again."""
+    told: int = 0
+    """Uses that ``uses_since`` has told of."""
 
 
 class MemoryStore:
@@ -76,9 +80,11 @@ class MemoryStore:
         kept = self._kept.get(key)
         if kept is None:
             return None
-        if kept.entry.expires <= self._now():
-            self._remove(key)
-            self.expired += 1
+        now = self._now()
+        if kept.until <= now:
+            if kept.entry.expires <= now:
+                self._remove(key)
+                self.expired += 1
             return None
         kept.uses += 1
         kept.base = self._tick()
@@ -87,7 +93,7 @@ class MemoryStore:
     def holds(self, entry: Entry) -> bool:
         """Whether a look-up would return this very *entry* now; counted as a use."""
         kept = self._kept.get(entry.key)
-        if kept is None or kept.entry is not entry or entry.expires <= self._now():
+        if kept is None or kept.entry is not entry or kept.until <= self._now():
             return False
         kept.uses += 1
         kept.base = self._tick()
@@ -95,6 +101,10 @@ class MemoryStore:
 
     async def put(self, entry: Entry) -> bool:
         """Keep *entry*; False where it is larger than the whole budget or already expired."""
+        return self.keep(entry, until=math.inf)
+
+    def keep(self, entry: Entry, *, until: float) -> bool:
+        """As :meth:`put`; but after *until* it is not given any more, though kept: see :meth:`renewed`."""
         now = self._now()
         size = size_of(entry)
         if size > self._max_bytes or entry.expires <= now:
@@ -105,13 +115,42 @@ class MemoryStore:
             self._take_out(entry.key)
         self._make_room(size, now)
         serial = next(self._serials)
-        kept = _Kept(entry, size, worth(entry) / size, uses, self._tick(), serial)
+        until = min(until, entry.expires)
+        kept = _Kept(entry, size, worth(entry) / size, uses, self._tick(), serial, until)
         self._kept[entry.key] = kept
         self._bytes += size
         heapq.heappush(self._by_worth, (self._priority(kept), serial, entry.key))
         if entry.expires < math.inf:
             heapq.heappush(self._by_expiry, (entry.expires, serial, entry.key))
         return True
+
+    def renewed(self, entry: Entry, *, until: float) -> Entry | None:
+        """What is kept in the place of *entry*, if it is the same; from now on it is given again, until *until*."""
+        kept = self._kept.get(entry.key)
+        if kept is None or kept.entry != entry:
+            return None
+        kept.until = min(until, entry.expires)
+        kept.uses += 1
+        kept.base = self._tick()
+        return kept.entry
+
+    def uses_since(self, key: Key) -> int:
+        """How often the entry under *key* was used since this was asked last."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return 0
+        told, kept.told = kept.told, kept.uses
+        return kept.uses - told
+
+    def forget(self, key: Key | None) -> None:
+        """Forget the entry under *key*, or all, without a word to those who watch: copies are no loss."""
+        if key is None:
+            self._kept.clear()
+            self._by_worth.clear()
+            self._by_expiry.clear()
+            self._bytes = 0
+        elif key in self._kept:
+            self._take_out(key)
 
     async def drop(self, key: Key) -> bool:
         """Forget the entry under *key*."""
@@ -123,10 +162,7 @@ class MemoryStore:
     async def clear(self) -> int:
         """Forget everything."""
         cleared = list(self._kept)
-        self._kept.clear()
-        self._by_worth.clear()
-        self._by_expiry.clear()
-        self._bytes = 0
+        self.forget(None)
         for key in cleared:
             self._tell(key)
         return len(cleared)

@@ -1,0 +1,91 @@
+"""Stores that last, as users see them: the same answers after a restart, for every process, and never half of one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import raw_client
+from tests.comparison import Ways
+from tests.conftest import StartProxy
+from tests.observation import settled, stats
+from tests.raw_client import RawAnswer
+
+pytestmark = pytest.mark.proxy_only
+
+
+def said(answer: RawAnswer) -> tuple[str | None, str | None]:
+    """What became of a request, and why."""
+    return answer.get("x-cache"), answer.get("x-cache-reason")
+
+
+def ask(ways: Ways, octets: bytes) -> RawAnswer:
+    """The answer by way of the proxy."""
+    return raw_client.exchange(ways.proxy, octets)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    return str(tmp_path / "askonce.db")
+
+
+def test_a_restarted_proxy_answers_what_it_answered_before(start_proxy: StartProxy, file: str) -> None:
+    first = start_proxy(store__kind="sqlite", store__path=file)
+    first.plays(first.fixed())
+    answered = ask(first, first.chat())
+    assert said(answered) == ("MISS", "not_found")
+    assert first.process is not None
+    assert first.process.stop() == 0
+    second = start_proxy(store__kind="sqlite", store__path=file)
+    again = ask(second, second.chat())
+    assert said(again) == ("HIT", "found")
+    assert again.body == answered.body
+    # The tenants are the same, and still apart.
+    other = second.chat().replace(b"sk-contract", b"sk-stranger")
+    second.plays(second.fixed())
+    assert said(ask(second, other)) == ("MISS", "not_found")
+    assert len(second.received()) == 2
+
+
+def test_two_proxies_on_one_file_answer_for_each_other(start_proxy: StartProxy, file: str) -> None:
+    one = start_proxy(store__kind="sqlite", store__path=file)
+    other = start_proxy(store__kind="sqlite", store__path=file)
+    one.plays(one.fixed())
+    assert said(ask(one, one.chat())) == ("MISS", "not_found")
+    settled(one.proxy, requests=1, fetches=1)
+    assert [said(ask(other, other.chat())) for _ in range(3)] == [("HIT", "found")] * 3
+    assert stats(other.proxy)["hits"] == 3
+
+
+def test_a_proxy_killed_at_any_moment_leaves_whole_answers(start_proxy: StartProxy, file: str) -> None:
+    known: dict[int, bytes] = {}
+    for round_ in range(4):
+        ways = start_proxy(store__kind="sqlite", store__path=file)
+        assert ways.process is not None
+        ways.plays(ways.fixed())
+        for number in range(round_ * 20, round_ * 20 + 20):
+            octets = ways.chat(messages=[{"role": "user", "content": f"{ways.nonce} {number}"}])
+            known[number] = bytes(ask(ways, octets).body)
+        # The last may not have been stored when its client had it.
+        ways.process.kill()
+    ways = start_proxy(store__kind="sqlite", store__path=file)
+    hits = 0
+    for number, answered in known.items():
+        octets = ways.chat(messages=[{"role": "user", "content": f"{ways.nonce} {number}"}])
+        for _ in range(2):
+            again = ask(ways, octets)
+            assert again.body == answered
+            hits += again.get("x-cache") == "HIT"
+    assert hits > len(known)
+
+
+def test_a_store_that_cannot_be_opened_costs_hits_and_says_so(start_proxy: StartProxy, tmp_path: Path) -> None:
+    (tmp_path / "in-the-way").write_text("")
+    ways = start_proxy(store__kind="sqlite", store__path=str(tmp_path / "in-the-way" / "askonce.db"))
+    ways.plays(ways.fixed())
+    assert [said(ask(ways, ways.chat())) for _ in range(3)] == [("MISS", "cache_fault")] * 3
+    health = json.loads(ask(ways, ways.request("GET", "/healthz")).body)
+    assert (health["status"], health["degraded"]) == ("degraded", ["store"])
+    assert stats(ways.proxy)["store"]["degraded"] is True
+    assert ways.process is not None
+    assert ways.process.said().count("the store failed; requests go on as misses") == 1
