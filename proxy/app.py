@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import uvloop
 
@@ -28,6 +29,7 @@ from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
+from proxy.prefix import rules
 from proxy.pricing import Prices
 from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
@@ -35,6 +37,7 @@ from proxy.settings import Config, OwnPathSettings
 from proxy.storage import storage
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
+from proxy.tiers.prefix import PrefixTier
 from proxy.till import Till
 from proxy.upstream import Upstream
 from proxy.wire import Wire
@@ -67,14 +70,26 @@ class App:
             **{name: Upstream(each) for name, each in config.upstreams.items()},
         }
         self.exact = ExactTier(self.storage.store, now=time.time)
+        secret = config.cache.secret.encode() or secrets.token_bytes(32)
+        self.prefix = PrefixTier(
+            config.prefix,
+            rules=rules.read(Path(config.prefix.rules_file) if config.prefix.rules_file else None),
+            urls={DEFAULT: config.upstream.url, **{name: each.url for name, each in config.upstreams.items()}},
+            providers={name: each.provider for name, each in config.upstreams.items()},
+            tills=self.tills,
+            secret=secret,
+            tasks=self.tasks,
+            now=time.time,
+        )
         self.pipeline = Pipeline(
             config,
             upstreams=self.upstreams,
             exact=self.exact,
             ledger=self.ledger,
             tills=self.tills,
+            prefix=self.prefix,
             tasks=self.tasks,
-            secret=config.cache.secret.encode() or secrets.token_bytes(32),
+            secret=secret,
             trusted=_trusts(config.server.trusted_proxies),
             now=time.time,
         )
@@ -144,6 +159,7 @@ class App:
             "version": proxy.__version__,
             **self.ledger.shown(books, since=since),
             "store": {"kind": self.config.store.kind, **self.storage.shown()},
+            "prefix": self.prefix.shown(),
             "in_flight": len(self.pipeline.airspace),
             "connections": len(self.server.connections),
         }

@@ -225,6 +225,9 @@ def _coerce(value: object, hint: object, where: str, metadata: Mapping[str, Any]
     if rates := metadata.get("rates"):
         return _rates(value, rates, where)
     if origin is not None:
+        choices = metadata.get("choices", ())
+        if isinstance(value, dict) and choices:
+            value = {name: _word(each, choices) for name, each in value.items()}
         if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
             raise ConfigError(f"{where}: expected `name: text` pairs, found {found}")
         return dict(value)
@@ -232,12 +235,17 @@ def _coerce(value: object, hint: object, where: str, metadata: Mapping[str, Any]
         return float(value)
     if type(value) is hint:
         return value
-    if hint is str and isinstance(value, bool) and (word := "on" if value else "off") in metadata.get("choices", ()):
-        # YAML reads a bare `off` as false.
+    if hint is str and isinstance(word := _word(value, metadata.get("choices", ())), str):
         return word
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
     raise ConfigError(f"{where}: expected {expected[typing.cast(type, hint)]}, found {found}{quotes}")
+
+
+def _word(value: object, choices: Iterable[str]) -> object:
+    """*value*, or the word that it was: YAML reads a bare ``off`` as false."""
+    word = {True: "on", False: "off"}[value] if isinstance(value, bool) else ""
+    return word if word in choices else value
 
 
 def _rates(value: object, known: tuple[str, ...], where: str) -> dict[str, dict[str, float]]:

@@ -28,6 +28,7 @@ from proxy.settings import CacheSettings, Config
 from proxy.tasks import Tasks
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import ExactTier, Found
+from proxy.tiers.prefix import PrefixTier
 from proxy.till import Till
 from proxy.upstream import Upstream
 from proxy.usage import Method, Usage
@@ -49,6 +50,7 @@ class Pipeline:
         exact: ExactTier,
         ledger: Ledger,
         tills: Mapping[str, Till],
+        prefix: PrefixTier,
         tasks: Tasks,
         secret: bytes,
         trusted: Callable[[str], bool],
@@ -62,6 +64,7 @@ class Pipeline:
         self._exact = exact
         self._ledger = ledger
         self._tills = tills
+        self._prefix = prefix
         self._tasks = tasks
         self._reception = Reception(config.cache, secret=secret, trusted=trusted, compat=config.compat)
         self._now = now
@@ -219,6 +222,9 @@ class Pipeline:
         finish = plan.write and self._settings.finish_abandoned
         flight = self._flight(call, meter.route, finish_abandoned=finish)
         flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route]))
+        watch = self._prefix.watch(call, dialect, candidate)
+        if watch is not None:
+            flight.when_examined(partial(self._prefix.landed, watch))
         seat = flight.board()
         if course is not None:
             self.airspace.enter(course, flight)
@@ -231,6 +237,8 @@ class Pipeline:
                     self.airspace.exit(course, flight)
 
         flight.take_off(self._tasks, landed)
+        if watch is not None:
+            self._prefix.sent(watch)
         try:
             head = await seat.head()
             await deliver(self._passed_on(seat, head, key, meter))

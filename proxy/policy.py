@@ -30,6 +30,8 @@ class Control:
     opt: bool | None = None
     """``x-askonce-cache: on | off``: overrides the temperature gate, or keeps the call out."""
     tag: str = ""
+    prefix: str = ""
+    """``x-askonce-prefix: off``: less than ``prefix.mode`` would do, never more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ CONTROLS = frozenset(
         b"x-askonce-ttl",
         b"x-askonce-namespace",
         b"x-askonce-tag",
+        b"x-askonce-prefix",
     }
 )
 """Where a request says what it wants of the cache."""
@@ -92,7 +95,15 @@ def control(fields: Fields) -> Control:
         namespace=b"\x00".join(value.strip() for value in fields.all(b"x-askonce-namespace")),
         opt={b"on": True, b"off": False}.get(opt),
         tag=(fields.get(b"x-askonce-tag") or b"").decode("latin-1").strip()[:64],
+        prefix=prefix.decode() if (prefix := _word(fields, b"x-askonce-prefix")) in _LESS else "",
     )
+
+
+_LESS = frozenset({b"off", b"observe"})
+
+
+def _word(fields: Fields, name: bytes) -> bytes:
+    return (fields.get(name) or b"").strip().lower()
 
 
 def unfit_headers(fields: Fields) -> Reason | None:

@@ -143,6 +143,22 @@ class WireSettings:
     max_bytes: int = setting(32 * 1024 * 1024, least=65536)
 
 
+PREFIX_MODES = ("off", "observe")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixSettings:
+    """The provider's own prompt cache."""
+
+    mode: str = setting("observe", choices=PREFIX_MODES)
+    mode_by_upstream: Mapping[str, str] = setting({}, choices=PREFIX_MODES)
+    mode_by_model: Mapping[str, str] = setting({}, choices=PREFIX_MODES)
+    provider: str = ""
+    rules_file: str = ""
+    diagnose: bool = True
+    max_prefixes: int = setting(100_000, least=1000)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountingSettings:
     """Whose prices hold, and what a repeat saves."""
@@ -205,6 +221,7 @@ class Config:
     store: StoreSettings = StoreSettings()
     flights: FlightSettings = FlightSettings()
     wire: WireSettings = WireSettings()
+    prefix: PrefixSettings = PrefixSettings()
     accounting: AccountingSettings = AccountingSettings()
     ledger: LedgerSettings = LedgerSettings()
     own_paths: OwnPathSettings = OwnPathSettings()

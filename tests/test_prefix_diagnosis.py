@@ -265,7 +265,7 @@ def test_families_are_bounded() -> None:
         family = samples.family("t", prompt(chat(" ".join(f"word{n}x{m}" for m in range(20)))))
         for _ in range(5):
             family.keep(Sample(prompt=prompt(chat()), at_s=0.0, tokens=1))
-        assert len(family.samples) == 2
+        assert len(family.samples) == 4
     assert repr(samples) == "<Samples, 3 families>"
 
 

@@ -30,6 +30,8 @@ class Case:
     rule: Rule
     rpm: float = 0.0
     """Requests a minute with this system prompt."""
+    alive: int | None = None
+    """Tokens of the prefix that was sent within the provider's time; None: not known."""
 
 
 @value
@@ -58,15 +60,14 @@ def diagnose(case: Case, samples: Sequence[Sample]) -> Diagnosis | None:
         whole = int(octets * per_octet)
         return max(0, whole - case.read) if whole >= case.rule.min_tokens else 0
 
+    shared = _shared(new, old)
     found = _changed(new, old, per_octet)
     if found is None:
-        return _same(case, sample, _shared(new, old), lost)
+        return _same(case, sample, shared, lost)
     readable, diagnosis = found
-    missed = lost(readable)
+    missed = min(lost(readable), int((readable - shared) * per_octet))
     if missed < LEAST_LOST + _step(case):
-        shared = _shared(new, old)
-        if case.tokens < case.rule.min_tokens:
-            return Diagnosis(code=Code.BELOW_MIN)
+        # Such as another number in the question at the end: nothing behind it is lost.
         return _same(case, sample, shared, lost)
     return Diagnosis(
         code=diagnosis.code, path=diagnosis.path, offset=diagnosis.offset, shape=diagnosis.shape, lost=missed
@@ -79,10 +80,11 @@ def _step(case: Case) -> int:
 
 def _nearest(prompt: Prompt, samples: Iterable[Sample]) -> Sample | None:
     """The sample that *prompt* shares most with; the same model and settings count first, then the latest."""
-    best, most = None, (-1, -1, -1, -1.0)
+    best, most = None, (-1, -1, -1.0)
     for sample in samples:
         other = sample.prompt
-        rank = (other.model == prompt.model, other.settings == prompt.settings, _likeness(prompt, other), sample.at_s)
+        alike = (other.model == prompt.model) + (other.settings == prompt.settings) + (other.key == prompt.key)
+        rank = (alike, _likeness(prompt, other), sample.at_s)
         if rank > most:
             best, most = sample, rank
     return best
@@ -172,11 +174,15 @@ def _same(case: Case, sample: Sample, shared: int, lost: Callable[[int], int]) -
         return None
     if new.key != old.key:
         return Diagnosis(code=Code.KEY_CHANGED, path="prompt_cache_key", lost=missed)
-    if case.at_s - sample.at_s > rule.ttl_s:
+    forgotten = case.alive is None or case.alive < case.read + missed - TOLERANCE
+    if case.at_s - sample.at_s > rule.ttl_s and forgotten:
         return Diagnosis(code=Code.TTL_GAP, shape=f"{case.at_s - sample.at_s:.0f} s", lost=missed)
     if rule.semantics is Semantics.BREAKPOINT:
         marks = _marks(new)
         inside = [number for number in _marks(old) if _upto(new, number) <= shared]
+        if not inside and any(_upto(new, number) <= shared for number in marks):
+            # The first time that it is marked: written now, read the next time.
+            return None
         if not marks or not inside:
             return Diagnosis(code=Code.NO_BREAKPOINT, path=_ends_within(new, shared), lost=missed)
         if not any(0 <= mark - before <= rule.lookback for mark in marks for before in inside):
@@ -219,6 +225,9 @@ def _common(mine: Sequence[Segment], theirs: Sequence[Segment]) -> int:
 
 
 def _shared(new: Prompt, old: Prompt) -> int:
+    """Octets from the start that are the same for the provider, too."""
+    if new.model != old.model or new.settings != old.settings:
+        return 0
     return _common(new.segments, old.segments)
 
 

@@ -15,8 +15,8 @@ SKETCH = 8
 
 LEAST_SHARED = 2
 
-MAX_FAMILIES = 256
-PER_FAMILY = 2
+MAX_FAMILIES = 128
+PER_FAMILY = 4
 MAX_SAMPLE_OCTETS = 64 * 1024
 """A longer prompt is kept up to here; what lies behind is not compared."""
 
