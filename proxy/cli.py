@@ -1,20 +1,21 @@
-"""The command: ``askonce serve``, ``check``, ``tokens`` and ``stats``."""
+"""The command: ``askonce serve``, ``check``, ``tokens``, ``stats`` and ``advise``."""
 
 import argparse
 import json
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 import proxy
 from proxy import app, config
 from proxy.errors import AskonceError
-from proxy.pages import table
+from proxy.pages import advised, table
 from proxy.settings import Config
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.lines import count_line
@@ -40,9 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     told = "count the prompt tokens of requests, one of JSON a line; a line of JSON comes out for each"
     tokens = commands.add_parser("tokens", help=told, description=told)
     tokens.add_argument("file", nargs="?", type=Path, metavar="FILE.jsonl", help="standard input where there is none")
-    told = "show what a running proxy counted, as a table"
-    stats = commands.add_parser("stats", help=told, description=told)
-    stats.add_argument("url", nargs="?", default="http://127.0.0.1:8080", metavar="URL", help="default: %(default)s")
+    for name, told in (
+        ("stats", "show what a running proxy counted, as a table"),
+        ("advise", "say what keeps the provider's prompt cache from hitting, what that costs, and how to mend it"),
+    ):
+        page = commands.add_parser(name, help=told, description=told)
+        page.add_argument("url", nargs="?", default="http://127.0.0.1:8080", metavar="URL", help="default: %(default)s")
     return parser
 
 
@@ -69,7 +73,7 @@ def _tokens(file: Path | None) -> int:
     return 0
 
 
-def _stats(url: str) -> int:
+def _stats(url: str, rendered: Callable[[Mapping[str, Any]], str]) -> int:
     origin = url if "://" in url else f"http://{url}"
     if not origin.startswith(("http://", "https://")):
         print(f"askonce: {url}: expected a URL like http://127.0.0.1:8080", file=sys.stderr)
@@ -80,7 +84,7 @@ def _stats(url: str) -> int:
     try:
         with opener.open(page, timeout=STATS_TIMEOUT_S) as answer:
             shown = json.loads(answer.read(MAX_STATS_BYTES))
-        print(table.rendered(shown), end="")
+        print(rendered(shown), end="")
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         print(f"askonce: {page}: {reason}; is a proxy listening there?", file=sys.stderr)
@@ -96,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.command == "tokens":
         return _tokens(given.file)
-    if given.command == "stats":
-        return _stats(given.url)
+    if given.command in ("stats", "advise"):
+        return _stats(given.url, table.rendered if given.command == "stats" else advised.rendered)
     try:
         settings = _settings(given)
         app.tills(settings)

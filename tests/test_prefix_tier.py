@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from proxy import cli
 from tests import raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy
@@ -158,3 +159,27 @@ def test_m10_q5_not_one_byte_differs(start_proxy: StartProxy, long: bool) -> Non
 def test_what_is_no_prompt_does_no_harm(start_proxy: StartProxy, body: bytes) -> None:
     ways = start_proxy(**OPENAI)
     ways.alike(ways.post("/v1/chat/completions", body, headers=(("x-nonce", ways.nonce),)))
+
+
+def test_advise_prints_what_to_mend(start_proxy: StartProxy, capsys: pytest.CaptureFixture[str]) -> None:
+    ways = start_proxy(**OPENAI)
+    url = f"http://127.0.0.1:{ways.proxy[1]}"
+    assert cli.main(["advise", url]) == 0
+    assert "nothing seen yet" in capsys.readouterr().out
+    ways.plays(caching(PromptCache("block")))
+    asked(ways, chat(MANUAL, "One?"), chat(MANUAL, "Two?"))
+    told(ways, requests=2)
+    assert cli.main(["advise", url]) == 0
+    assert "nothing to mend" in capsys.readouterr().out
+    asked(ways, *[chat(f"[{n}1:0{n}] {MANUAL}", "One?") for n in range(3)])
+    told(ways, requests=5)
+    assert cli.main(["advise", f"{url}/stats"]) == 0
+    said = capsys.readouterr().out
+    assert "1. VOLATILE_CLOCK_TIME: $0." in said
+    assert "99:99 at token 0 of messages[0].content (gpt-5.4, prompt" in said
+    assert "in the last message" in said
+
+
+def test_advise_of_what_is_no_proxy(closed_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["advise", f"http://127.0.0.1:{closed_port}"]) == 1
+    assert "is a proxy listening there?" in capsys.readouterr().err

@@ -12,7 +12,7 @@ def rendered(shown: Mapping[str, Any]) -> str:
     tokens, requests = shown["tokens"], shown["requests"]
     outcomes = ("hits", "joined", "misses", "bypassed", "errors")
     lines = [
-        f"askonce {_plain(shown['version'])}, counting since {_plain(shown['since'])}",
+        f"askonce {plain(shown['version'])}, counting since {plain(shown['since'])}",
         "",
         *_rows(
             [
@@ -31,7 +31,7 @@ def rendered(shown: Mapping[str, Any]) -> str:
             ]
         ),
         "",
-        _plain(tokens["coverage"]["sentence"]),
+        plain(tokens["coverage"]["sentence"]),
     ]
     opportunity = shown["opportunity"]
     if opportunity["repeats"]:
@@ -44,7 +44,7 @@ def rendered(shown: Mapping[str, Any]) -> str:
         lines += ["", *_rows([("model", "requests", "hits", "saved"), *(_model(*item) for item in busiest)])]
     reasons = sorted((item for item in shown["reasons"].items() if item[1]), key=lambda item: -item[1])
     if reasons:
-        lines += ["", *_rows([("reason", "requests"), *((_plain(name), f"{count:,}") for name, count in reasons)])]
+        lines += ["", *_rows([("reason", "requests"), *((plain(name), f"{count:,}") for name, count in reasons)])]
     return "\n".join(lines) + "\n"
 
 
@@ -65,7 +65,7 @@ def _sums(saved: Mapping[str, Any], spent: Mapping[str, Any]) -> list[tuple[str,
 
 def _model(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     saved = row["tokens"]["saved"]
-    return _plain(name) or "(none)", f"{row['requests']:,}", f"{row['hits'] + row['joined']:,}", _dollars(saved["usd"])
+    return plain(name) or "(none)", f"{row['requests']:,}", f"{row['hits'] + row['joined']:,}", _dollars(saved["usd"])
 
 
 def _rows(rows: Iterable[tuple[str, ...]]) -> list[str]:
@@ -87,6 +87,6 @@ def _dollars(amount: str) -> str:
     return f"${exact:.12f}".rstrip("0") if exact < Decimal("0.000001") else f"${exact:.6f}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """*text* without anything that could move a terminal's cursor: a model's name comes from a stranger."""
     return "".join(each if each.isprintable() else "?" for each in text)
