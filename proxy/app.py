@@ -4,6 +4,7 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import random
 import resource
 import secrets
 import signal
@@ -17,11 +18,15 @@ import uvloop
 
 import proxy
 from proxy import paths
+from proxy.bars import bar
 from proxy.books import Books
 from proxy.call import Call, Page, Reply
 from proxy.chronicle import Chronicle
 from proxy.connection import fits_aiohttp
 from proxy.dialects import BY_SUFFIX
+from proxy.embedders.local import LocalModel
+from proxy.embedders.verifying import LocalVerifier
+from proxy.encoder import places
 from proxy.errors import AskonceError, CacheError, ConfigError
 from proxy.ledger import Ledger
 from proxy.pages import answers, metrics, status, windows
@@ -38,8 +43,10 @@ from proxy.storage import storage
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.tiers.prefix import PrefixTier
+from proxy.tiers.semantic import SemanticTier
 from proxy.till import Till
 from proxy.upstream import Upstream
+from proxy.vectors.block import BlockIndex
 from proxy.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -81,10 +88,13 @@ class App:
             tasks=self.tasks,
             now=time.time,
         )
+        self.model = LocalModel(places.find("") or places.home())
+        self.semantic = self._semantic(self.model)
         self.pipeline = Pipeline(
             config,
             upstreams=self.upstreams,
             exact=self.exact,
+            semantic=self.semantic if config.semantic.policy != "off" else None,
             ledger=self.ledger,
             tills=self.tills,
             prefix=self.prefix,
@@ -104,6 +114,24 @@ class App:
             wire=self._wire() if config.wire.enabled else None,
         )
         self._listener: asyncio.Server | None = None
+
+    def _semantic(self, model: LocalModel) -> SemanticTier:
+        """The tier that goes by the *model* on this machine."""
+        settings = self.config.semantic
+        verifier = LocalVerifier(model)
+        return SemanticTier(
+            settings,
+            embedder=model,
+            verifier=verifier,
+            index=BlockIndex(dimension=model.dimension, max_bytes=settings.max_bytes),
+            store=self.storage.store,
+            shelf=self.storage.shelf,
+            bar=bar(settings, verifier.identity),
+            tasks=self.tasks,
+            keeps_vectors=self.storage.lasting,
+            now=time.time,
+            chance=random.random,
+        )
 
     def _wire(self) -> Wire | None:
         if not fits_aiohttp():
@@ -160,6 +188,7 @@ class App:
             **self.ledger.shown(books, since=since),
             "store": {"kind": self.config.store.kind, **self.storage.shown()},
             "prefix": self.prefix.shown(),
+            "semantic": self.semantic.shown(),
             "in_flight": len(self.pipeline.airspace),
             "connections": len(self.server.connections),
         }
@@ -187,7 +216,14 @@ class App:
     def health(self) -> Mapping[str, object]:
         """What /healthz shows: the proxy serves even where a part of the cache does not."""
         degraded = ["store"] if self.exact.degraded or self.storage.fault() else []
-        return {"status": "degraded" if degraded else "healthy", "degraded": degraded, "version": proxy.__version__}
+        if self.semantic.degraded:
+            degraded.append("semantic")
+        return {
+            "status": "degraded" if degraded else "healthy",
+            "degraded": degraded,
+            "semantic": self.semantic.state,
+            "version": proxy.__version__,
+        }
 
     async def open(self) -> int:
         """Listen; the port.
@@ -202,6 +238,8 @@ class App:
             self._listener = await loop.create_server(self.server, host, port, backlog=4096, reuse_address=True)
         except OSError as error:
             raise AskonceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        if self.config.semantic.policy != "off":
+            self.tasks.start(self.semantic.begin(self.model.start), name="load the model")
         self.tasks.start(self.chronicle.keep(), name="chronicle")
         return int(self._listener.sockets[0].getsockname()[1])
 
@@ -231,6 +269,7 @@ class App:
         await self._landed()
         await self.chronicle.close()
         await self.tasks.close()
+        await self.semantic.close()
         for upstream in self.upstreams.values():
             await upstream.close()
         await self.storage.store.close()

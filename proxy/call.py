@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from proxy.headers import Fields
-from proxy.model import Entry, Form, Key, Outcome, RawFields, Reason, TenantId
+from proxy.model import Apart, Entry, Form, Key, Outcome, RawFields, Reason, TenantId
 from proxy.policy import Control, Plan
 from proxy.ports import Body, Dialect, Upload
+from proxy.question import Question
 from proxy.receipts import Receipt
 from proxy.routing import Route, Way
 from proxy.values import value
@@ -46,6 +47,8 @@ class Candidate:
     """The exact key; None where the call cannot be told from others."""
     route: Route
     """The provider that it goes to."""
+    question: Question | Apart = Apart.OFF
+    """What may be compared with others by meaning, or why it may not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

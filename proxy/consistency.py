@@ -26,6 +26,12 @@ def check(config: Config) -> None:
         raise ConfigError("server.host: must name an address; 0.0.0.0 takes connections from everywhere")
     if not 0 <= config.server.port <= 65535:
         raise ConfigError(f"server.port: must be 0 to 65535, found {config.server.port}")
+    semantic = config.semantic
+    for name in ("max_error_rate", "threshold", "min_threshold", "max_threshold"):
+        if not getattr(semantic, name) <= 1:
+            raise ConfigError(f"semantic.{name}: must be 0 to 1, found {getattr(semantic, name):g}")
+    if not semantic.min_threshold <= semantic.threshold <= semantic.max_threshold and semantic.policy == "adaptive":
+        raise ConfigError("semantic.threshold: must lie between semantic.min_threshold and semantic.max_threshold")
     for number, name in enumerate(config.cache.key_headers):
         if not re.fullmatch(FIELD_NAME, name):
             raise ConfigError(f"cache.key_headers[{number}]: {name!r} is not the name of a header field")

@@ -13,6 +13,7 @@ from proxy.model import WHOLE, Form, Json
 from proxy.ports import Dialect
 from proxy.tasks import Tasks
 from proxy.tokens.counter import TokenCounter
+from proxy.tokens.estimate import estimate_text
 from proxy.usage import LateUsage, Method, Usage
 
 MAX_WAITING = 64
@@ -56,6 +57,7 @@ class Counting:
         self._waiting: deque[tuple[Uncounted, LateUsage]] = deque()
         self._work: asyncio.Task[None] | None = None
         self._counter: TokenCounter | None = None
+        self._loading: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Counting, {len(self._waiting)} answers wait>"
@@ -73,6 +75,35 @@ class Counting:
         if self._work is None or self._work.done():
             self._work = self._tasks.start(self._count_all(), name="counting")
         return late
+
+    def asked_instead(self, usage: Usage, model: str, *, asked: str, recorded: str) -> Usage:
+        """What *usage* had been with the text *asked* in the place of the *recorded* one in the same prompt.
+
+        Estimated until the tokenizer is at hand, which this sees to.
+        """
+        if self._counter is None:
+            self._counter = TokenCounter()
+        counter = self._counter
+        if counter.loaded(model):
+            one, other = counter.count_text(asked, model), counter.count_text(recorded, model)
+            tokens, method = one.tokens - other.tokens, one.method
+        else:
+            tokens, method = estimate_text(asked) - estimate_text(recorded), Method.ESTIMATED
+            if self._loading is None or self._loading.done():
+                self._loading = self._tasks.start(self._load(counter, model), name="load ranks")
+        input_tokens = max(1, usage.input_tokens + tokens)
+        # What the provider's prompt cache had done for the other prompt is not known of this one.
+        return Usage(
+            input_tokens=input_tokens,
+            output_tokens=usage.output_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            audio_output_tokens=usage.audio_output_tokens,
+            method=Method.ESTIMATED if Method.ESTIMATED in (method, usage.method) else Method.COUNTED,
+            lower_bound=usage.lower_bound,
+        )
+
+    async def _load(self, counter: TokenCounter, model: str) -> None:
+        await asyncio.to_thread(counter.load, model)
 
     async def _count_all(self) -> None:
         while self._waiting:

@@ -80,6 +80,14 @@ class Tenants:
         told = [part for name in others for part in ((name,), fields.all(name))]
         return self._keyed(((b"credential",), by_header, *[fields.all(name) for name in CREDENTIALS], *told))
 
+    def maker(self, fields: Fields, peer: str) -> TenantId:
+        """Who sends a call with these *fields*, whoever its answers are shared with; by address where it has no key."""
+        credentials = tuple([fields.all(name) for name in CREDENTIALS])
+        named = any(credentials) or any(name.endswith(CREDENTIAL_ENDINGS) for name in fields.names)
+        others = sorted({name for name in fields.names if name.endswith(CREDENTIAL_ENDINGS)} - _CREDENTIALS)
+        told = [part for name in others for part in ((name,), fields.all(name))]
+        return self._keyed(((b"maker",), *credentials, *told, () if named else (peer.encode(),)))
+
     def _keyed(self, parts: tuple[tuple[bytes, ...], ...]) -> TenantId:
         known = self._known.get(parts)
         if known is None:
@@ -119,6 +127,12 @@ def exact(
             parts += [name, b"%d" % len(values), *values]
     parts.append(body)
     return Fingerprint(Key(digest(parts).hex()))
+
+
+def within(exact_of_the_rest: Fingerprint, kind: str) -> str:
+    """The semantic scope: the exact identity of a request whose question has been lifted out, marked by its *kind*."""
+    # Hashed once more, so that no scope is ever the key of an entry.
+    return f"{kind}{digest([b'scope', exact_of_the_rest.exact.encode()]).hex()}"
 
 
 def vary_names(values: Iterable[bytes]) -> frozenset[bytes] | None:

@@ -11,6 +11,7 @@ from proxy.headers import Fields
 from proxy.model import Finding
 from proxy.ports import Sink
 from proxy.provider import Answer
+from proxy.recall import Recalled
 from proxy.tasks import Tasks
 from proxy.values import value
 
@@ -84,8 +85,10 @@ class Flight:
         max_lag_bytes: int,
         finish_abandoned: bool,
         timed: bool = False,
+        recall: Callable[[], Awaitable[Recalled | None]] | None = None,
     ) -> None:
         self._ask = ask
+        self._recall = recall
         self.request_fields = request_fields
         """The header fields that were sent: an answer that varies by them is only for those who sent the same."""
         self._max_record = max_record_bytes
@@ -95,6 +98,8 @@ class Flight:
         self._timed = timed
         self._loop = asyncio.get_running_loop()
         self._head: Head | None = None
+        self.recalled: Recalled | None = None
+        """The answer to another question, which made the fetch needless."""
         self._await_head: list[asyncio.Future[None]] = []
         self._chunks: list[bytes] = []
         self._trimmed = 0
@@ -139,14 +144,17 @@ class Flight:
         try:
             if self._doomed:
                 raise Abandoned("every reader left")
-            async with await self._ask() as answer:
-                head = Head(answer.status, answer.phrase, answer.fields)
-                head_s = time.perf_counter() - start
-                self._arrived(head)
-                while not await answer.flow(self._append):
-                    if not self._readers:
-                        raise Abandoned("every reader left, and the answer is too large to keep")
-                    await self._fastest_reader()
+            self.recalled = await self._recall() if self._recall is not None else None
+            if self.recalled is None:
+                start = time.perf_counter()
+                async with await self._ask() as answer:
+                    head = Head(answer.status, answer.phrase, answer.fields)
+                    head_s = time.perf_counter() - start
+                    self._arrived(head)
+                    while not await answer.flow(self._append):
+                        if not self._readers:
+                            raise Abandoned("every reader left, and the answer is too large to keep")
+                        await self._fastest_reader()
         except (UpstreamError, Abandoned) as fault:
             error = fault
         except asyncio.CancelledError:
@@ -255,12 +263,14 @@ class Flight:
         if self._moved is not None and not self._moved.done():
             self._moved.set_result(None)
 
-    async def head(self) -> Head:
-        """The head, when it is there. Raises what kept it from coming."""
+    async def head(self) -> Head | Recalled:
+        """The head, when it is there, or what makes it needless. Raises what kept it from coming."""
         if self._head is None and not self._over:
             waiter = self._loop.create_future()
             self._await_head.append(waiter)
             await waiter
+        if self.recalled is not None:
+            return self.recalled
         if self._head is None:
             raise self._error or Abandoned("no answer")
         return self._head
@@ -320,7 +330,7 @@ class Seat:
         """How much of the answer has gone out to this reader."""
         return self._reader.seen_bytes
 
-    async def head(self) -> Head:
+    async def head(self) -> Head | Recalled:
         """See :meth:`Flight.head`."""
         return await self._flight.head()
 

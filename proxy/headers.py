@@ -24,7 +24,10 @@ HOP_BY_HOP = frozenset(
 COOKIES = frozenset({b"set-cookie", b"set-cookie2"})
 """For the one client whose request is answered."""
 
-CDN_LABELS = frozenset({b"x-cache", b"x-cache-reason", b"x-cache-key", b"x-cache-tier", b"x-cache-saved-tokens"})
+CDN_LABELS = frozenset(
+    b"x-cache x-cache-reason x-cache-key x-cache-tier x-cache-saved-tokens x-cache-similarity x-cache-score "
+    b"x-cache-request-id".split()
+)
 """What a cache in front of the provider may say of itself under the names that we say it under."""
 
 OURS = b"x-askonce-"

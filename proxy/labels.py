@@ -2,7 +2,8 @@
 
 import json
 
-from proxy.model import Key, Outcome, Reason
+from proxy.model import Apart, Key, Outcome, Reason
+from proxy.recall import Recalled
 from proxy.usage import Method
 
 SHORT_KEY = 16
@@ -46,6 +47,8 @@ def labels(
     saved_tokens: int | None = None,
     saved_method: Method = Method.MEASURED,
     saved_usd: str | None = None,
+    recalled: Recalled | None = None,
+    apart: Apart | None = None,
 ) -> bytes:
     """The field lines for one answer. *level* is the setting ``headers``: ``full``, ``minimal`` or ``none``."""
     if level == "none":
@@ -55,6 +58,10 @@ def labels(
     lines = [f"x-cache: {outcome}", f"x-cache-reason: {reason}"]
     if tier:
         lines.append(f"x-cache-tier: {tier}")
+    if recalled is not None:
+        lines.append(f"x-cache-similarity: {recalled.similarity:.4f}")
+        lines.append(f"x-cache-score: {recalled.score:.4f}")
+        lines.append(f"x-cache-request-id: {recalled.id}")
     if key is not None:
         lines.append(f"x-cache-key: {key[:SHORT_KEY]}")
     if saved_tokens is not None:
@@ -65,11 +72,11 @@ def labels(
         lines.append(f"x-cache-saved-usd: {saved_usd}")
     if age_s is not None:
         lines.append(f"age: {age_s}")
-    lines.append(f"cache-status: {_cache_status(outcome, reason, key, ttl_s)}")
+    lines.append(f"cache-status: {_cache_status(outcome, reason, key, ttl_s, apart)}")
     return ("\r\n".join(lines) + "\r\n").encode("ascii")
 
 
-def _cache_status(outcome: Outcome, reason: Reason, key: Key | None, ttl_s: int | None) -> str:
+def _cache_status(outcome: Outcome, reason: Reason, key: Key | None, ttl_s: int | None, apart: Apart | None) -> str:
     """One member of ``Cache-Status`` (RFC 9211 section 2)."""
     said = ["askonce"]
     match outcome:
@@ -88,6 +95,8 @@ def _cache_status(outcome: Outcome, reason: Reason, key: Key | None, ttl_s: int 
     if key is not None:
         said.append(f'key="{key[:SHORT_KEY]}"')
     said.append(f"detail={reason}")
+    if apart is not None:
+        said.append(f"semantic={apart}")
     return "; ".join(said)
 
 

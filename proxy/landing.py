@@ -15,6 +15,7 @@ from proxy.model import Entry, Finding, Form, Reason, Unkept
 from proxy.money import Cost
 from proxy.policy import Plan
 from proxy.ports import Dialect
+from proxy.recalling import Recalling, Sought
 from proxy.receipts import FetchReceipt
 from proxy.replay import MAX_DECODED_BYTES
 from proxy.settings import CacheSettings
@@ -44,6 +45,7 @@ class Ground:
         settings: CacheSettings,
         *,
         exact: ExactTier,
+        recalling: Recalling,
         ledger: Ledger,
         tills: Mapping[str, Till],
         counting: Counting,
@@ -53,6 +55,7 @@ class Ground:
     ) -> None:
         self._settings = settings
         self._exact = exact
+        self._recalling = recalling
         self._ledger = ledger
         self._tills = tills
         self._counting = counting
@@ -60,7 +63,15 @@ class Ground:
         self._timed = timed
         self._now = now
 
-    async def land(self, call: Call, dialect: Dialect, candidate: Candidate, flight: Flight, landing: Landing) -> None:
+    async def land(
+        self,
+        call: Call,
+        dialect: Dialect,
+        candidate: Candidate,
+        flight: Flight,
+        landing: Landing,
+        sought: Sought | None = None,
+    ) -> None:
         """A fetch is over: read what came, keep it if it is worth keeping, and account for it."""
         found = await self._examine(dialect, candidate, landing)
         found = self._to_be_counted(call, dialect, candidate, landing, found)
@@ -68,7 +79,7 @@ class Ground:
         unkept = self._unkept(candidate.plan, landing, found)
         kept = False
         if unkept is None and candidate.plan.write:
-            unkept = await self._keep(call, dialect, candidate, landing, found)
+            unkept = await self._keep(call, dialect, candidate, landing, found, sought)
             kept = unkept is None
         gated = candidate.plan.reason is Reason.TEMPERATURE and unkept is None
         model = candidate.model
@@ -137,7 +148,13 @@ class Ground:
         return policy.keepable(landing.head.status, found, landing.head.fields, self._settings)
 
     async def _keep(
-        self, call: Call, dialect: Dialect, candidate: Candidate, landing: Landing, found: Finding
+        self,
+        call: Call,
+        dialect: Dialect,
+        candidate: Candidate,
+        landing: Landing,
+        found: Finding,
+        sought: Sought | None,
     ) -> Unkept | None:
         """Put the answer away; why it could not be, or None."""
         head, body, identity = landing.head, landing.body, candidate.identity
@@ -170,8 +187,10 @@ class Ground:
             marks=_relative(landing.marks) if self._timed and candidate.form.stream else (),
             tenant=candidate.tenant,
         )
+        entry = self._recalling.marked(entry, sought)
         if not await self._exact.keep(entry):
             return Unkept.CACHE_FAULT
+        self._recalling.kept(entry, sought)
         if found.late is not None:
             found.late.when_known(lambda usage: self._put_to(entry, usage))
         return None

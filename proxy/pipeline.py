@@ -3,24 +3,27 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 from proxy import fingerprint, headers, labels, money
+from proxy.ahead import Ahead
 from proxy.call import Call, Candidate, Deliver, Repeat, Reply
 from proxy.counting import Counting
-from proxy.errors import Garbled, Unreachable, UpstreamError
+from proxy.errors import Broke, Garbled, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
 from proxy.headers import Fields
 from proxy.landing import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Ground
 from proxy.ledger import Ledger
 from proxy.meter import Meter
-from proxy.model import CutOff, Entry, Finding, Form, Key, Outcome, Reason, Unkept
+from proxy.model import Apart, CutOff, Entry, Finding, Form, Key, Outcome, Reason, Unkept
 from proxy.money import Cost
 from proxy.pace import Paced
 from proxy.ports import Body, Dialect
 from proxy.provider import Answer
+from proxy.recall import Recalled
+from proxy.recalling import Recalling, why
 from proxy.receipts import Bill, Receipt
 from proxy.reception import Reception
 from proxy.replay import Replayed, replay
@@ -28,7 +31,9 @@ from proxy.settings import CacheSettings, Config
 from proxy.tasks import Tasks
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import ExactTier, Found
-from proxy.tiers.prefix import PrefixTier
+from proxy.tiers.prefix import PrefixTier, Watch
+from proxy.tiers.semantic import NAME as SEMANTIC
+from proxy.tiers.semantic import SemanticTier
 from proxy.till import Till
 from proxy.upstream import Upstream
 from proxy.usage import Method, Usage
@@ -48,6 +53,7 @@ class Pipeline:
         *,
         upstreams: Mapping[str, Upstream],
         exact: ExactTier,
+        semantic: SemanticTier | None = None,
         ledger: Ledger,
         tills: Mapping[str, Till],
         prefix: PrefixTier,
@@ -66,15 +72,27 @@ class Pipeline:
         self._tills = tills
         self._prefix = prefix
         self._tasks = tasks
-        self._reception = Reception(config.cache, secret=secret, trusted=trusted, compat=config.compat)
+        self._reception = Reception(
+            config.cache, semantic=config.semantic, secret=secret, trusted=trusted, compat=config.compat
+        )
         self._now = now
         self._timed = config.replay.pace == "recorded"
+        counting = Counting(tasks)
+        shares = config.cache.share not in ("auto", "credential")
+        self._recalling = Recalling(
+            semantic,
+            exact=exact,
+            counting=counting,
+            maker=self._reception.maker if shares else None,
+            parallel=config.semantic.parallel,
+        )
         self._ground = Ground(
             config.cache,
             exact=exact,
+            recalling=self._recalling,
             ledger=ledger,
             tills=tills,
-            counting=Counting(tasks),
+            counting=counting,
             tasks=tasks,
             timed=self._timed,
             now=now,
@@ -190,6 +208,7 @@ class Pipeline:
                 again = await self._replay(found.entry, call, candidate.form, dialect)
                 if isinstance(again, Replayed):
                     self._reception.remember(call, dialect, candidate)
+                    self._recalling.seen(call, candidate, found.entry)
                     await deliver(self._hit(found, again, candidate, call, meter, generation))
                     return
                 reason = again
@@ -203,14 +222,22 @@ class Pipeline:
             return
 
         # From here to take-off nothing waits: of many calls that come at once one leads and all others find it.
-        course = (key, candidate.form, call.fields.all(b"accept-encoding")) if plan.write else None
-        aloft = self.airspace.find(course) if plan.join and course is not None else None
+        sought = self._recalling.seek(call, candidate, key)
+        form = (key, candidate.form, call.fields.all(b"accept-encoding"))
+        # A flight that may be given another question's answer is only for those who take one; any other is for all.
+        takes = sought is not None and sought.inquiry is not None
+        course = (*form, takes) if plan.write else None
+        aloft = self.airspace.find(course) or self.airspace.find((*form, False)) if plan.join and course else None
         if aloft is not None:
             seat = aloft.board()
             meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, aloft
             try:
                 head = await seat.head()
-                if _fits(head.fields, call.fields, aloft.request_fields):
+                if isinstance(head, Recalled):
+                    if sought is not None and sought.takes(head):
+                        await deliver(await self._similar(head, call, candidate, dialect, meter))
+                        return
+                elif _fits(head.fields, call.fields, aloft.request_fields):
                     await deliver(self._passed_on(seat, head, key, meter))
                     return
             finally:
@@ -220,9 +247,15 @@ class Pipeline:
         meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
         meter.reason, meter.flight, meter.bill = reason, None, Bill()
         finish = plan.write and self._settings.finish_abandoned
-        flight = self._flight(call, meter.route, finish_abandoned=finish)
-        flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route]))
         watch = self._prefix.watch(call, dialect, candidate)
+        ahead = self._ahead(call, meter.route, watch)
+
+        async def fits(entry: Entry) -> bool:
+            return isinstance(await self._replay(entry, call, candidate.form, dialect), Replayed)
+
+        recall = self._recalling.recall(sought, ahead, fits)
+        flight = self._flight(call, ahead, recall, finish_abandoned=finish)
+        flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route]))
         if watch is not None:
             flight.when_examined(partial(self._prefix.landed, watch))
         seat = flight.board()
@@ -231,19 +264,40 @@ class Pipeline:
 
         async def landed(landing: Landing) -> None:
             try:
-                await self._ground.land(call, dialect, candidate, flight, landing)
+                if flight.recalled is None:
+                    await self._ground.land(call, dialect, candidate, flight, landing, sought)
             finally:
                 if course is not None:
                     self.airspace.exit(course, flight)
 
         flight.take_off(self._tasks, landed)
-        if watch is not None:
-            self._prefix.sent(watch)
         try:
             head = await seat.head()
-            await deliver(self._passed_on(seat, head, key, meter))
+            if isinstance(head, Recalled):
+                await deliver(await self._similar(head, call, candidate, dialect, meter))
+            else:
+                await deliver(self._passed_on(seat, head, key, meter, apart=why(sought)))
         finally:
             seat.leave()
+
+    async def _similar(
+        self, found: Recalled, call: Call, candidate: Candidate, dialect: Dialect, meter: Meter
+    ) -> Reply:
+        """The answer to another question."""
+        again = await self._replay(found.entry, call, candidate.form, dialect)
+        if isinstance(again, Reason):
+            # It could be given a moment ago, to the one who leads.
+            raise Broke("a recorded answer can no longer be given")
+        meter.flight = None
+        return self._hit(
+            Found(found.entry, found.age_s),
+            replace(again, reason=Reason.SIMILAR),
+            candidate,
+            call,
+            meter,
+            generation=None,
+            recalled=found,
+        )
 
     async def _replay(self, entry: Entry, call: Call, form: Form, dialect: Dialect) -> Replayed | Reason:
         accepted = call.fields.tokens(b"accept-encoding")
@@ -256,10 +310,17 @@ class Pipeline:
         return again()
 
     def _hit(
-        self, found: Found, again: Replayed, candidate: Candidate, call: Call, meter: Meter, generation: int
+        self,
+        found: Found,
+        again: Replayed,
+        candidate: Candidate,
+        call: Call,
+        meter: Meter,
+        generation: int | None,
+        recalled: Recalled | None = None,
     ) -> Reply:
-        entry = found.entry
-        meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, EXACT, entry
+        entry, tier = found.entry, EXACT if recalled is None else SEMANTIC
+        meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, tier, entry
         usage, till = entry.usage, self._tills[candidate.route.name]
 
         def cost_at(now: float) -> Cost | None:
@@ -274,7 +335,8 @@ class Pipeline:
                 Outcome.HIT,
                 again.reason,
                 key=entry.key,
-                tier=EXACT,
+                tier=tier,
+                recalled=recalled,
                 age_s=max(0, int(now - entry.created)),
                 ttl_s=int(left_s) if left_s < NEVER_S else None,
                 saved_tokens=usage.total_tokens if usage is not None else None,
@@ -289,8 +351,10 @@ class Pipeline:
         else:
             meter.body = again.body
             # What the request says about age, or who sent it through which proxy, may decide otherwise next time.
-            if candidate.asked.max_age_s is None and not (
-                self._reception.peer_matters or self._replay_settings.fresh_ids
+            if (
+                generation is not None
+                and candidate.asked.max_age_s is None
+                and not (self._reception.peer_matters or self._replay_settings.fresh_ids)
             ):
                 receipt = meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED)
 
@@ -310,9 +374,9 @@ class Pipeline:
             repeat=repeat,
         )
 
-    def _passed_on(self, seat: Seat, head: Head, key: Key | None, meter: Meter) -> Reply:
+    def _passed_on(self, seat: Seat, head: Head, key: Key | None, meter: Meter, apart: Apart | None = None) -> Reply:
         fields = head.fields
-        said = labels.labels(self._label_level, meter.outcome, meter.reason, key=key)
+        said = labels.labels(self._label_level, meter.outcome, meter.reason, key=key, apart=apart)
         # A cookie is for the one whose request it answers; a CDN's own x-cache would contradict ours.
         unsaid = headers.CDN_LABELS if said else frozenset()
         if meter.outcome is Outcome.JOINED:
@@ -340,12 +404,25 @@ class Pipeline:
             reason=reason,
         )
 
-    def _flight(self, call: Call, route: str, *, finish_abandoned: bool) -> Flight:
+    def _ahead(self, call: Call, route: str, watch: Watch | None) -> Ahead:
         async def ask() -> Answer:
+            if watch is not None:
+                self._prefix.sent(watch)
             return await self._upstreams[route].ask(call.method, call.target, call.fields, call.body)
 
+        return Ahead(ask, self._tasks)
+
+    def _flight(
+        self,
+        call: Call,
+        ahead: Ahead,
+        recall: Callable[[], Awaitable[Recalled | None]] | None,
+        *,
+        finish_abandoned: bool,
+    ) -> Flight:
         return Flight(
-            ask,
+            ahead.answer,
+            recall=recall,
             request_fields=call.fields,
             max_record_bytes=self._settings.max_entry_bytes,
             max_lead_bytes=self._flight_settings.max_lead_bytes,

@@ -1,5 +1,6 @@
 """May a call read from the cache, may its answer be kept: decisions without I/O, each with its reason."""
 
+import math
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,6 +10,7 @@ from proxy.model import Finding, Json, Reason, Unkept
 from proxy.ports import Dialect
 from proxy.settings import CacheSettings
 
+_SIMILARITY = re.compile(rb"(?:0(?:\.[0-9]{0,9})?|\.[0-9]{1,9}|1(?:\.0{0,9})?)")
 _DELTA_SECONDS = re.compile(rb"[0-9]{1,10}")
 _PARTIAL = frozenset(
     {b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
@@ -32,6 +34,10 @@ class Control:
     tag: str = ""
     prefix: str = ""
     """``x-askonce-prefix: off``: less than ``prefix.mode`` would do, never more."""
+    similar: bool = True
+    """False by ``x-askonce-semantic: off``: no answer of another question, please."""
+    min_similarity: float = 0.0
+    """No answer of a question that is less similar, whatever the operator's policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,8 @@ CONTROLS = frozenset(
         b"x-askonce-namespace",
         b"x-askonce-tag",
         b"x-askonce-prefix",
+        b"x-askonce-semantic",
+        b"x-askonce-min-similarity",
     }
 )
 """Where a request says what it wants of the cache."""
@@ -86,6 +94,7 @@ def control(fields: Fields) -> Control:
     # Pragma counts only where there is no Cache-Control (RFC 9111 section 5.4).
     pragma = not directives and b"no-cache" in fields.tokens(b"pragma")
     age = int(max_age) if _DELTA_SECONDS.fullmatch(max_age) else None
+    least = (fields.get(b"x-askonce-min-similarity") or b"").strip()
     return Control(
         no_cache=b"no-cache" in directives or pragma or age == 0,
         no_store=b"no-store" in directives,
@@ -96,6 +105,9 @@ def control(fields: Fields) -> Control:
         opt={b"on": True, b"off": False}.get(opt),
         tag=(fields.get(b"x-askonce-tag") or b"").decode("latin-1").strip()[:64],
         prefix=prefix.decode() if (prefix := _word(fields, b"x-askonce-prefix")) in _LESS else "",
+        similar=(fields.get(b"x-askonce-semantic") or b"").strip().lower() != b"off",
+        # What is malformed here cannot be ignored: whoever raises the bar must not get a lower one.
+        min_similarity=(float(least) if _SIMILARITY.fullmatch(least) else math.inf) if least else 0.0,
     )
 
 

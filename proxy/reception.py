@@ -4,16 +4,19 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from proxy import aliases, cachefield, canonical, fingerprint, headers, policy
+from proxy import aliases, cachefield, canonical, fingerprint, headers, policy, question
 from proxy.call import Call, Candidate
 from proxy.canonical import Unfit
-from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIAL_ENDINGS, CREDENTIALS, Tenants
+from proxy.dialects.last_turn import lift
+from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIAL_ENDINGS, CREDENTIALS, Fingerprint, Tenants
 from proxy.headers import Fields
-from proxy.model import Form, Json, RawFields, Reason
+from proxy.model import Apart, Form, Json, RawFields, Reason, TenantId
 from proxy.policy import CONTROLS, UNFIT_FIELDS, Plan
 from proxy.ports import Dialect, Upload
-from proxy.settings import CacheSettings, CompatSettings
+from proxy.question import Question
+from proxy.settings import CacheSettings, CompatSettings, SemanticSettings
 
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
@@ -38,9 +41,11 @@ class Reception:
         secret: bytes,
         trusted: Callable[[str], bool],
         compat: CompatSettings = CompatSettings(),  # noqa: B008  (frozen)
+        semantic: SemanticSettings = SemanticSettings(),  # noqa: B008  (frozen)
     ) -> None:
         self._settings = settings
         self._compat = compat
+        self._semantic = semantic
         share = "credential" if settings.share == "auto" else settings.share
         self._share = share
         self._tenants = Tenants(share=share, secret=secret)
@@ -147,7 +152,8 @@ class Reception:
         if unfit is not None:
             return out(unfit, request)
         route = call.way.route(_routed_by(request))
-        identity = fingerprint.exact(
+        identify = partial(
+            fingerprint.exact,
             tenant=owner,
             namespace=asked.namespace,
             upstream=route.identity,
@@ -155,19 +161,46 @@ class Reception:
             target=call.target,
             fields=call.fields,
             extra_headers=self._key_headers,
-            request=request,
         )
+        identity = identify(request=request)
         if isinstance(identity, Unfit):
             return out(identity.reason, request)
+        plan = policy.plan(request, asked, dialect, self._settings, cached=route.cached)
         return Candidate(
             model=policy.model_of(request),
             asked=asked,
-            plan=policy.plan(request, asked, dialect, self._settings, cached=route.cached),
+            plan=plan,
+            question=self._question(dialect, request, identify) if plan.write else Apart.OFF,
             form=dialect.form(request),
             tenant=owner,
             identity=identity.exact,
             route=route,
         )
+
+    def maker(self, call: Call) -> TenantId:
+        """Who sends *call*, whoever its answers are shared with."""
+        return self._tenants.maker(call.fields, call.peer)
+
+    def _question(
+        self, dialect: Dialect, request: Json, identify: Callable[..., Fingerprint | Unfit]
+    ) -> Question | Apart:
+        """What of *request* may be compared with others by meaning, or why nothing may."""
+        settings = self._semantic
+        if settings.policy == "off":
+            return Apart.OFF
+        lifted = lift(dialect.name, request)
+        if lifted is None:
+            return Apart.NO_QUESTION
+        reason = question.apart(
+            lifted.text, max_chars=settings.max_chars, fresh=settings.allow_fresh, personal=settings.allow_personal
+        )
+        if reason is not None:
+            return reason
+        around = identify(request=lifted.around)
+        if isinstance(around, Unfit):
+            return Apart.NO_QUESTION
+        kind = "t" if lifted.tools else "d" if lifted.history else "p"
+        return Question(text=lifted.text, scope=fingerprint.within(around, kind))
 
 
 def _routed_by(request: Json) -> str:

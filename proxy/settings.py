@@ -128,6 +128,24 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticSettings:
+    """Answers of other questions with the same meaning."""
+
+    policy: str = setting("verified", choices=("off", "shadow", "fixed", "adaptive", "verified"))
+    max_error_rate: float = setting(0.02, least=0)
+    threshold: float = setting(0.95, least=0)
+    min_threshold: float = setting(0.90, least=0)
+    max_threshold: float = setting(0.99, least=0)
+    threshold_step: float = setting(0.01, least=0)
+    max_chars: int = setting(500, least=1)
+    allow_fresh: bool = False
+    allow_personal: bool = False
+    deadline_s: float = setting(0.15, least=0.001)
+    max_bytes: int = setting(256 * 1024 * 1024, least=65536)
+    parallel: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlightSettings:
     """Fetches that several readers share."""
 
@@ -219,6 +237,7 @@ class Config:
     cache: CacheSettings = CacheSettings()
     replay: ReplaySettings = ReplaySettings()
     store: StoreSettings = StoreSettings()
+    semantic: SemanticSettings = SemanticSettings()
     flights: FlightSettings = FlightSettings()
     wire: WireSettings = WireSettings()
     prefix: PrefixSettings = PrefixSettings()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import Broke, Unreachable
-from proxy.flights import Abandoned, Airspace, Flight, Lagged, Landing
+from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing
 from proxy.headers import Fields
 from proxy.model import Finding
 from proxy.provider import Answer, Take
@@ -275,7 +275,9 @@ async def test_the_head_is_there_before_any_of_the_body() -> None:
     sky = Sky()
     seat = sky.flight.board()
     sky.take_off()
-    assert (await asyncio.wait_for(seat.head(), PATIENCE_S)).status == 200
+    head = await asyncio.wait_for(seat.head(), PATIENCE_S)
+    assert isinstance(head, Head)
+    assert head.status == 200
     assert sky.wire.passed_on == 0
     seat.leave()
     await sky.landing()

@@ -1,0 +1,193 @@
+"""From which score on an answer may be served, so that errors per hit stay under a limit. Pure."""
+
+import json
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from proxy.values import value
+
+Z = 1.3
+"""How many standard errors the bound lies above what was seen: nine times in ten the truth is below."""
+
+PRIOR_WEIGHT = 400.0
+"""What the pairs count that it was developed on, in labels. With 150 nothing would be served before the first label."""
+
+REFIT_EVERY = 40
+MAX_LABELS = 2000
+"""Older ones are forgotten: traffic changes."""
+
+EXPLORE_FIRST, EXPLORE_LATER, FIRST_LABELS = 0.10, 0.025, 60
+"""What share of the answers that could be served is asked anew all the same, until so many were, and afterwards."""
+
+BANDS = 20
+
+
+@value
+class Label:
+    """A pair of questions whose answers were compared."""
+
+    score: float
+    right: bool
+    weight: float = 1.0
+    """How many pairs it stands for: one over the chance with which it was looked at."""
+
+
+@dataclass(slots=True)
+class Band:
+    """What is known of one twentieth of the scale, for people to look at."""
+
+    right: float = 0.0
+    wrong: float = 0.0
+    served: int = 0
+
+
+class Calibration:
+    """One pooled curve of errors over scores, and the threshold that it allows.
+
+    *prior* are development pairs; what they count together is ``PRIOR_WEIGHT``. Without them nothing is served before
+    enough was learned. *judge_error* is how often the judge of
+    answers sees a difference where there is none; it is taken off the errors that were seen, not off the prior's.
+    """
+
+    def __init__(self, prior: Iterable[Label], *, limit: float, judge_error: float) -> None:
+        given = sorted(prior, key=lambda label: -label.score)
+        total = sum(label.weight for label in given)
+        self._prior = [Label(score=p.score, right=p.right, weight=p.weight * PRIOR_WEIGHT / total) for p in given]
+        self._limit = limit
+        self._judge_error = judge_error
+        self._labels: deque[Label] = deque(maxlen=MAX_LABELS)
+        self._since_fit = 0
+        self._served = [0] * BANDS
+        self.explored = 0
+        self.threshold = math.inf
+        self.bound = 0.0
+        """The upper bound of errors per hit at the threshold."""
+        self.fit()
+
+    def __repr__(self) -> str:
+        return f"<Calibration from {self.threshold:.3f} on, {len(self._labels)} labels>"
+
+    @property
+    def labels(self) -> int:
+        """How many pairs were compared here, of those that are not forgotten."""
+        return len(self._labels)
+
+    @property
+    def exploring(self) -> float:
+        """With what chance an answer that could be served is asked anew."""
+        return EXPLORE_FIRST if self.explored < FIRST_LABELS else EXPLORE_LATER
+
+    def add(self, label: Label) -> bool:
+        """Learn from one more pair; True where the threshold was fitted anew."""
+        self._labels.append(label)
+        self._since_fit += 1
+        # One that was wrong above the threshold does not wait for its turn.
+        if self._since_fit < REFIT_EVERY and (label.right or label.score < self.threshold):
+            return False
+        self.fit()
+        return True
+
+    def served(self, score: float) -> None:
+        """One was served."""
+        self._served[_band(score)] += 1
+
+    def fit(self) -> None:
+        """Find the lowest score from which on the bound keeps to the limit."""
+        self._since_fit = 0
+        self.threshold, self.bound = math.inf, 0.0
+        # In the order of their scores; a threshold never cuts through equal ones.
+        points = sorted(
+            [(p.score, p.right, p.weight, True) for p in self._prior]
+            + [(p.score, p.right, p.weight, False) for p in self._labels],
+            key=lambda point: -point[0],
+        )
+        weight = squares = wrong = seen = 0.0
+        for at, (score, right, each, prior) in enumerate(points):
+            weight += each
+            # The prior is so many labels of weight one, however many pairs it is made of.
+            squares += each if prior else each * each
+            seen += 0.0 if prior else each
+            wrong += 0.0 if right else each
+            if at + 1 < len(points) and points[at + 1][0] == score:
+                continue
+            bound = upper(max(0.0, wrong - self._judge_error * seen) / weight, weight * weight / squares)
+            if bound <= self._limit:
+                self.threshold, self.bound = score, bound
+
+    def bands(self) -> Sequence[Band]:
+        """Right and wrong by score, prior included, and what was served."""
+        found = [Band(served=served) for served in self._served]
+        for label in (*self._prior, *self._labels):
+            band = found[_band(label.score)]
+            if label.right:
+                band.right += label.weight
+            else:
+                band.wrong += label.weight
+        return found
+
+    def shown(self) -> dict[str, object]:
+        """As JSON."""
+        right = sum(label.right for label in self._labels)
+        served = sum(self._served)
+        return {
+            "threshold": None if math.isinf(self.threshold) else round(self.threshold, 4),
+            "bound": round(self.bound, 5),
+            "labels": {"right": right, "wrong": len(self._labels) - right, "explored": self.explored},
+            "served": served,
+            "false_hits_at_most": round(served * self.bound, 2),
+            "curve": [
+                {
+                    "from": round(at / BANDS, 2),
+                    "right": round(band.right, 1),
+                    "wrong": round(band.wrong, 1),
+                    "served": band.served,
+                }
+                for at, band in enumerate(self.bands())
+            ],
+        }
+
+    def dumped(self) -> object:
+        """What was learned here, to be read again by ``restore``."""
+        labels = [[round(label.score, 5), label.right, round(label.weight, 3)] for label in self._labels]
+        return {"labels": labels, "explored": self.explored, "served": self._served}
+
+    def restore(self, dumped: object) -> None:
+        """Take up what an earlier process learned; what cannot be read is left out."""
+        if not isinstance(dumped, dict):
+            return
+        for each in dumped.get("labels") or ():
+            match each:
+                case [int() | float() as score, bool() as right, int() | float() as weight] if 0 < weight < math.inf:
+                    self._labels.append(Label(score=float(score), right=right, weight=float(weight)))
+                case _:
+                    pass
+        explored, served = dumped.get("explored"), dumped.get("served")
+        self.explored = explored if isinstance(explored, int) else 0
+        if isinstance(served, list) and len(served) == BANDS and all(isinstance(count, int) for count in served):
+            self._served = list(served)
+        self.fit()
+
+
+def upper(share: float, count: float) -> float:
+    """Wilson's upper bound of a *share* that was seen in *count* trials."""
+    middle = share + Z * Z / (2 * count)
+    spread = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
+    return (middle + spread) / (1 + Z * Z / count)
+
+
+def shipped_prior(verifier: str) -> Sequence[Label]:
+    """The development pairs that *verifier* was calibrated on; none where it is another that they were scored by."""
+    text = (resources.files("proxy") / "data" / "semantic_prior.json").read_text(encoding="utf-8")
+    kept = json.loads(text)
+    if kept["verifier"] != verifier:
+        return ()
+    return [
+        Label(score=float(score), right=bool(right), weight=float(weight)) for score, right, weight in kept["pairs"]
+    ]
+
+
+def _band(score: float) -> int:
+    return min(BANDS - 1, max(0, int(score * BANDS)))

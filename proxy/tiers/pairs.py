@@ -1,0 +1,127 @@
+"""What was decided about pairs of questions: remembered, until it turns out to be wrong."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from proxy.model import Key
+from proxy.recall import Recalled
+
+MAX_ALIASES = 65536
+MAX_APART = 65536
+MAX_DUMPED = 2000
+"""So many of the pairs that are known to differ outlive the process, the latest."""
+
+MAX_SERVED = 4096
+"""For how many of the last answers a verdict is taken by their id."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A question that was given the answer of another."""
+
+    key: Key
+    """The other's."""
+    cosine: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One answer that was given, for a verdict on it."""
+
+    asked: Key
+    cached: Key
+    score: float
+    kind: str
+
+
+class Pairs:
+    """Aliases, pairs that are known to differ, and what was served of late; the oldest are forgotten first."""
+
+    def __init__(self) -> None:
+        self._aliases: OrderedDict[Key, Alias] = OrderedDict()
+        self._apart: OrderedDict[tuple[Key, Key], None] = OrderedDict()
+        self._served: OrderedDict[str, Served] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Pairs, {self.aliases} aliases, {self.apart} apart>"
+
+    @property
+    def aliases(self) -> int:
+        """How many questions are answered by another's."""
+        return len(self._aliases)
+
+    @property
+    def apart(self) -> int:
+        """How many pairs are known to differ."""
+        return len(self._apart)
+
+    def alias(self, asked: Key) -> Alias | None:
+        """What was decided for this very question."""
+        found = self._aliases.get(asked)
+        if found is not None:
+            self._aliases.move_to_end(asked)
+        return found
+
+    def serve(self, given: Recalled) -> None:
+        """An answer was given."""
+        cached = given.entry.key
+        _put(self._aliases, given.asked, Alias(cached, given.similarity, given.score), MAX_ALIASES)
+        _put(self._served, given.id, Served(given.asked, cached, given.score, given.kind), MAX_SERVED)
+
+    def forget(self, asked: Key) -> None:
+        """The question has an answer of its own, or its alias leads nowhere."""
+        self._aliases.pop(asked, None)
+
+    def tell_apart(self, asked: Key, cached: Key) -> None:
+        """The two have different answers, whichever is asked first."""
+        _put(self._apart, _unordered(asked, cached), None, MAX_APART)
+        for one, other in ((asked, cached), (cached, asked)):
+            alias = self._aliases.get(one)
+            if alias is not None and alias.key == other:
+                del self._aliases[one]
+
+    def told_apart(self, asked: Key, cached: Key) -> bool:
+        """Whether they are known to have different answers."""
+        return _unordered(asked, cached) in self._apart
+
+    def served(self, name: str) -> list[Served]:
+        """What was served of late under the id *name*, or from the entry whose key begins with it."""
+        if name in self._served:
+            return [self._served[name]]
+        return [each for each in self._served.values() if each.cached.startswith(name)]
+
+    def dumped(self) -> list[list[Key]]:
+        """The latest pairs that are known to differ, to be read again by ``restore``."""
+        return [[one, other] for one, other in islice(reversed(self._apart), MAX_DUMPED)][::-1]
+
+    def restore(self, dumped: object) -> None:
+        """Take up what an earlier process knew."""
+        for pair in dumped if isinstance(dumped, list) else ():
+            match pair:
+                case [str() as one, str() as other]:
+                    self.tell_apart(Key(one), Key(other))
+                case _:
+                    pass
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._aliases.clear()
+        self._apart.clear()
+        self._served.clear()
+
+
+def _unordered(one: Key, other: Key) -> tuple[Key, Key]:
+    return (one, other) if one < other else (other, one)
+
+
+def _put(table: OrderedDict[K, V], name: K, entry: V, most: int) -> None:
+    table[name] = entry
+    table.move_to_end(name)
+    if len(table) > most:
+        table.popitem(last=False)

@@ -1,0 +1,565 @@
+"""L2: another question with the same meaning was answered before.
+
+Scope, vectors, guards and verifier narrow the choice, in this order; the bar decides. What it decided, and what came of
+asking all the same, it learns from.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+
+from proxy import codings, sameness
+from proxy.bars import Bar, Passage
+from proxy.call import Candidate
+from proxy.codings import Undecodable
+from proxy.dialects.said import said
+from proxy.errors import CacheError, told
+from proxy.model import Apart, Entry, Judgement, Key, Neighbour
+from proxy.ports import Embedder, Shelf, Store, VectorIndex, Vectors, Verifier
+from proxy.question import Question, known_words, symbols
+from proxy.recall import Recalled
+from proxy.settings import SemanticSettings
+from proxy.tasks import Tasks
+from proxy.tiers.pairs import Pairs
+from proxy.tiers.questions import Known, Questions
+
+log = logging.getLogger(__name__)
+
+NAME = "semantic"
+
+FLOOR = 0.70
+"""No neighbour below this cosine is looked at. It decides nothing: near misses are nearer than many paraphrases."""
+
+NEAREST = 3
+"""How many neighbours are looked at."""
+
+MAX_CATCHING_UP = 7
+"""Questions without a vector that are embedded along with one that is asked in their scope."""
+
+MAX_BATCH = 16
+MAX_WAITING = 4096
+"""Questions that wait to be embedded in the background; those above it wait for somebody to ask in their scope."""
+MAX_COMPARING = 32
+"""Answers that are compared at once in the background; what comes above that is not compared."""
+
+MAX_ANSWER_BYTES = 1024 * 1024
+"""A longer answer is compared with none."""
+
+MAX_EMBEDDED_CHARS = 2000
+"""So much of an answer is embedded to be compared."""
+
+LENGTHS, SLACK_CHARS = 3, 60
+"""A question answers none that is so many times shorter: long texts can be made to lie near to anything."""
+
+TOLERANCE = 1e-3
+"""How far the length of a kept vector may be from 1."""
+
+RECENT = 1000
+"""Look-ups whose times are remembered."""
+
+
+@dataclass(slots=True)
+class Near:
+    """The neighbour that was not served, for its answer to be compared with the fresh one."""
+
+    key: Key
+    score: float
+    explored: bool
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """One question on its way through the tier."""
+
+    key: Key
+    question: Question
+    scope: str
+    maker: str
+    """Whose request it is, where several clients share answers; else empty."""
+    min_similarity: float
+    max_age_s: int | None
+    vector: Vectors | None = field(default=None, repr=False)
+    near: Near | None = None
+    apart: Apart = Apart.ALONE
+
+    def takes(self, found: Recalled) -> bool:
+        """Whether what was found for somebody else who asked the same at the same time may be given here, too."""
+        return (
+            found.similarity >= self.min_similarity
+            and (self.max_age_s is None or found.age_s <= self.max_age_s)
+            and found.only_for in (None, self.maker)
+        )
+
+
+class SemanticTier:
+    """Answers questions by what was answered to others of the same meaning, and learns when that is right.
+
+    *keeps_vectors*: entries outlive the process, so their vectors should. It begins to answer when ``begin`` has found
+    the model in order.
+    """
+
+    def __init__(
+        self,
+        settings: SemanticSettings,
+        *,
+        embedder: Embedder,
+        verifier: Verifier,
+        index: VectorIndex,
+        store: Store,
+        shelf: Shelf,
+        bar: Bar,
+        tasks: Tasks,
+        keeps_vectors: bool,
+        now: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._embedder = embedder
+        self._verifier = verifier
+        self._index = index
+        self._store = store
+        self._shelf = shelf
+        self._bar = bar
+        self._tasks = tasks
+        self._keeps_vectors = keeps_vectors
+        self._now = now
+        self._chance = chance
+        self._questions = Questions()
+        self._pairs = Pairs()
+        self._waiting: dict[Key, Known] = {}
+        """Questions that are to be embedded in the background."""
+        self._comparing = 0
+        self._placing = False
+        self._began = False
+        self._faulty = False
+        self.missing = ""
+        """Why there is no model; empty while there is, or may be."""
+        self.counts: dict[str, int] = dict.fromkeys(["served", "remembered", "compared", "same", "different"], 0)
+        self.verdicts: dict[str, int] = dict.fromkeys(["right", "wrong"], 0)
+        self.aparts: dict[Apart, int] = dict.fromkeys(Apart, 0)
+        self._times_s: deque[float] = deque(maxlen=RECENT)
+        store.watch(self._gone)
+
+    def __repr__(self) -> str:
+        return f"<SemanticTier {self.state}, {self._questions!r}>"
+
+    @property
+    def state(self) -> str:
+        """``ready``, ``loading``, or ``off`` where there is no model."""
+        return "off" if self.missing or self._settings.policy == "off" else "ready" if self._began else "loading"
+
+    async def begin(self, load: Callable[[], Awaitable[None]]) -> None:
+        """*load* the model, read what was learned, and take up the questions that the store has answers to."""
+        try:
+            await load()
+        except CacheError as error:
+            self.missing = told(error)
+            log.warning("the semantic tier is off, everything else works: %s", self.missing)
+            return
+        self._began = True
+        try:
+            await self._recover()
+        except CacheError as error:
+            self._fault(error)
+        self._place()
+
+    async def _recover(self) -> None:
+        kept = await self._shelf.read(self._shelf_name)
+        if kept is not None:
+            try:
+                learned = json.loads(kept)
+                self._bar.restore(learned["bar"])
+                self._pairs.restore(learned["apart"])
+            except (ValueError, KeyError, TypeError):
+                log.warning("what the semantic tier had learned cannot be read; it begins anew")
+        async for entry in self._store.asked():
+            if self._questions.get(entry.key) is None:
+                self._know(entry, self._vector_of(entry))
+
+    @property
+    def _shelf_name(self) -> str:
+        # Scores of two verifiers are not comparable, and neither are thresholds of two policies.
+        return f"semantic:{self._settings.policy}:{self._verifier.identity}:{self._embedder.identity}"
+
+    def aside(self, reason: Apart) -> None:
+        """A call has no question, for this *reason*."""
+        self.aparts[reason] += 1
+
+    def inquiry(self, key: Key, candidate: Candidate, question: Question, *, scope: str, maker: str) -> Inquiry | None:
+        """*question* on its way; None where *candidate* takes no answer of another.
+
+        *scope* is that of the question, narrowed as *key* is.
+        """
+        asked = candidate.asked
+        if not asked.similar or not candidate.plan.read:
+            self.aparts[Apart.REFUSED] += 1
+            return None
+        return Inquiry(
+            key=key,
+            question=question,
+            scope=scope,
+            maker=maker,
+            min_similarity=asked.min_similarity,
+            max_age_s=asked.max_age_s,
+        )
+
+    def may_know(self, inquiry: Inquiry) -> bool:
+        """Whether there is anything to compare it with."""
+        return self._began and self._questions.others(inquiry.scope, inquiry.key)
+
+    async def recall(self, inquiry: Inquiry) -> Recalled | None:
+        """The answer to another question that may be given to this one; None, and why in ``inquiry.apart``."""
+        start = time.perf_counter()
+        found = None
+        try:
+            async with asyncio.timeout(self._settings.deadline_s):
+                found = await self._recall(inquiry)
+            self._faulty = False
+        except _Apart as left:
+            inquiry.apart = left.reason
+            self._faulty = False
+        except TimeoutError:
+            inquiry.apart = Apart.LATE
+        except CacheError as error:
+            self._fault(error)
+            inquiry.apart = Apart.FAULT
+        self._times_s.append(time.perf_counter() - start)
+        if found is None:
+            self.aparts[inquiry.apart] += 1
+        return found
+
+    def unfit(self, inquiry: Inquiry) -> None:
+        """What was found cannot be given in the form that is asked for."""
+        inquiry.apart = Apart.GONE
+        self.aparts[Apart.GONE] += 1
+
+    def served(self, found: Recalled) -> None:
+        """*found* is given."""
+        self._pairs.serve(found)
+        self._bar.served(found.kind, found.score)
+        self.counts["served"] += 1
+        self.counts["remembered"] += found.remembered
+
+    async def _recall(self, inquiry: Inquiry) -> Recalled:
+        asks = inquiry.question
+        alias = self._pairs.alias(inquiry.key)
+        if alias is not None and self._bar.stands(asks.kind, alias.score) and alias.cosine >= inquiry.min_similarity:
+            return await self._found(inquiry, alias.key, alias.cosine, alias.score, remembered=True)
+        if not self._began:
+            raise _Apart(Apart.OFF if self.missing else Apart.LOADING)
+        if not self._questions.others(inquiry.scope, inquiry.key):
+            raise _Apart(Apart.ALONE)
+        inquiry.vector = await self._embed_with_others(inquiry)
+        near = await self._index.nearest(inquiry.scope, inquiry.vector, NEAREST + 1)
+        fit: list[tuple[Key, Neighbour]] = []
+        why = Apart.ALONE
+        for key, cosine in [each for each in near if each[0] != inquiry.key and each[1] >= FLOOR][:NEAREST]:
+            known = self._questions.get(key)
+            reason = self._unfit(inquiry, key, known) if known is not None else Apart.GONE
+            if known is not None and reason is None:
+                fit.append((key, Neighbour(text=known.text, cosine=cosine)))
+            elif why is Apart.ALONE:
+                why = reason or Apart.GONE
+        if not fit:
+            raise _Apart(why)
+        judgements = await self._verifier.judge(asks.text, [neighbour for _, neighbour in fit])
+        return await self._decide(inquiry, fit, judgements)
+
+    async def _embed_with_others(self, inquiry: Inquiry) -> Vectors:
+        """The vector of what is asked; along with it those of its scope that have none yet."""
+        late = self._questions.unplaced(inquiry.scope, MAX_CATCHING_UP)
+        known = [(key, each) for key in late if (each := self._questions.get(key)) is not None]
+        vectors = await self._embedder.embed([inquiry.question.text, *(each.text for _, each in known)])
+        for (key, each), vector in zip(known, vectors[1:], strict=True):
+            self._place_one(key, each, vector)
+        own: Vectors = vectors[0]
+        return own
+
+    def _unfit(self, inquiry: Inquiry, key: Key, known: Known) -> Apart | None:
+        """Why the answer to *known* must not be given, before anybody asks the verifier."""
+        asks = inquiry.question
+        if self._pairs.told_apart(inquiry.key, key):
+            return Apart.TOLD_APART
+        if len(known.text) > LENGTHS * len(asks.text) + SLACK_CHARS:
+            return Apart.UNLIKE
+        if symbols(known.text) != symbols(asks.text):
+            return Apart.GUARDED
+        if known.maker != inquiry.maker:
+            if not known.seen_twice:
+                return Apart.UNSEEN
+            if known_words(known.text).isdisjoint(known_words(asks.text)):
+                return Apart.UNLIKE
+        return None
+
+    async def _decide(
+        self, inquiry: Inquiry, fit: Sequence[tuple[Key, Neighbour]], judgements: Sequence[Judgement]
+    ) -> Recalled:
+        kind = inquiry.question.kind
+        scored = [
+            (judgement.score if self._bar.verified else neighbour.cosine, neighbour.cosine, key)
+            for (key, neighbour), judgement in zip(fit, judgements, strict=True)
+            if not judgement.vetoes
+        ]
+        if not scored:
+            raise _Apart(Apart.GUARDED)
+        score, cosine, key = max(scored)
+        passage = self._bar.passes(kind, score, self._chance())
+        inquiry.near = Near(key, score, explored=passage is not Passage.REFUSE)
+        if passage is Passage.REFUSE:
+            raise _Apart(Apart.UNSURE)
+        if cosine < inquiry.min_similarity:
+            raise _Apart(Apart.BELOW)
+        if self._settings.policy == "shadow":
+            raise _Apart(Apart.SHADOW)
+        if passage is Passage.EXPLORE:
+            raise _Apart(Apart.EXPLORED)
+        return await self._found(inquiry, key, cosine, score, remembered=False)
+
+    async def _found(self, inquiry: Inquiry, key: Key, cosine: float, score: float, *, remembered: bool) -> Recalled:
+        entry = await self._store.get(key)
+        age_s = max(0.0, self._now() - entry.created) if entry is not None else 0.0
+        if entry is None or (inquiry.max_age_s is not None and age_s > inquiry.max_age_s):
+            if entry is None:
+                self._gone(key)
+                self._pairs.forget(inquiry.key)
+            inquiry.near = None
+            raise _Apart(Apart.GONE)
+        known = self._questions.get(key)
+        return Recalled(
+            only_for=known.maker if known is not None and not known.seen_twice else None,
+            id=secrets.token_hex(8),
+            asked=inquiry.key,
+            entry=entry,
+            age_s=age_s,
+            similarity=cosine,
+            score=score,
+            kind=inquiry.question.kind,
+            remembered=remembered,
+        )
+
+    def marked(self, entry: Entry, question: Question, inquiry: Inquiry | None, *, scope: str, maker: str) -> Entry:
+        """*entry* with the *question* that it answers."""
+        vector = inquiry.vector if inquiry is not None and self._keeps_vectors else None
+        return replace(
+            entry,
+            scope=scope,
+            question=question.text,
+            maker=maker,
+            embedder=self._embedder.identity if vector is not None else "",
+            vector=vector.tobytes() if vector is not None else b"",
+        )
+
+    def kept(self, entry: Entry, inquiry: Inquiry | None) -> None:
+        """*entry*, the fresh answer to a question, is kept: know it, and compare it with what might have served."""
+        if not entry.scope:
+            return
+        self._pairs.forget(entry.key)
+        self._know(entry, inquiry.vector if inquiry is not None else None)
+        self._place()
+        near = inquiry.near if inquiry is not None else None
+        if inquiry is not None and near is not None and self._comparing < MAX_COMPARING:
+            self._comparing += 1
+            self._tasks.start(self._compare(entry, near, inquiry.question.kind), name="compare")
+
+    def seen(self, key: Key, maker: str) -> None:
+        """*maker* asks the question whose entry is under *key*, word for word."""
+        self._questions.seen(key, maker)
+
+    async def _compare(self, entry: Entry, near: Near, kind: str) -> None:
+        """Learn whether the neighbour's answer would have been right."""
+        try:
+            other = await self._store.get(near.key)
+            if other is None or len(entry.body) + len(other.body) > MAX_ANSWER_BYTES:
+                return
+            same = await self._say_the_same(entry, other)
+        except CacheError as error:
+            self._fault(error)
+            return
+        finally:
+            self._comparing -= 1
+        self.counts["compared"] += 1
+        if same is None:
+            return
+        self.counts["same" if same else "different"] += 1
+        if not same:
+            self._pairs.tell_apart(entry.key, near.key)
+        if self._bar.compared(kind, near.score, right=same, explored=near.explored):
+            await self._write_down()
+
+    async def _say_the_same(self, entry: Entry, other: Entry) -> bool | None:
+        fresh, cached = await asyncio.to_thread(_texts, entry, other)
+        if fresh is None or cached is None:
+            return None
+        same = await asyncio.to_thread(sameness.by_text, fresh, cached)
+        if same is not None:
+            return same
+        vectors = await self._embedder.embed([fresh[:MAX_EMBEDDED_CHARS], cached[:MAX_EMBEDDED_CHARS]])
+        cosine = float(vectors[0] @ vectors[1])
+        return await asyncio.to_thread(sameness.by_meaning, fresh, cached, cosine)
+
+    async def _write_down(self) -> None:
+        try:
+            learned = {"bar": self._bar.dumped(), "apart": self._pairs.dumped()}
+            await self._shelf.write(self._shelf_name, json.dumps(learned).encode())
+        except CacheError as error:
+            self._fault(error)
+
+    async def verdict(self, name: str, *, right: bool) -> int:
+        """Somebody says that the answer with the id *name*, or all from the entry *name*, were right or wrong.
+
+        What was wrong is never served again. How many answers that concerns; an entry that served nobody else and is
+        wrong by itself is dropped.
+        """
+        concerned = self._pairs.served(name)
+        for each in concerned:
+            if not right:
+                self._pairs.tell_apart(each.asked, each.cached)
+            self._bar.judged(each.kind, each.score, right=right)
+        count = len(concerned)
+        if not concerned and not right:
+            for key in self._questions.beginning(name):
+                self._gone(key)
+                count += await self._store.drop(key)
+        self.verdicts["right" if right else "wrong"] += count
+        if count:
+            await self._write_down()
+        return count
+
+    def forget_all(self) -> None:
+        """The store was cleared."""
+        self._questions.clear()
+        self._waiting.clear()
+        self._pairs.clear()
+        self._index.clear()
+
+    async def close(self) -> None:
+        """Write down what was learned, and let the model go."""
+        if self._began:
+            await self._write_down()
+        await self._embedder.close()
+
+    def _know(self, entry: Entry, vector: Vectors | None) -> None:
+        known = Known(text=entry.question, scope=entry.scope, maker=entry.maker)
+        before = self._questions.get(entry.key)
+        if before is not None and before.scope != entry.scope:
+            self._index.drop(before.scope, entry.key)
+        elif before is not None:
+            known.placed = before.placed
+        too_many = self._questions.add(entry.key, known)
+        if too_many is not None:
+            self._gone(too_many)
+        if known.placed:
+            return
+        if vector is not None:
+            self._place_one(entry.key, known, vector)
+        # A question in the middle of a conversation is embedded when somebody asks another there: most are alone.
+        elif len(self._waiting) < MAX_WAITING and (
+            entry.scope[:1] == "p" or self._questions.others(entry.scope, entry.key)
+        ):
+            self._waiting[entry.key] = known
+
+    def _vector_of(self, entry: Entry) -> Vectors | None:
+        """The vector that came with a kept *entry*, where this embedder made it."""
+        if entry.embedder != self._embedder.identity or not entry.vector:
+            return None
+        return vector_from(entry.vector)
+
+    def _place_one(self, key: Key, known: Known, vector: Vectors) -> None:
+        if self._questions.get(key) is known and not self._index.add(known.scope, key, vector):
+            self._questions.drop(key)
+        known.placed = True
+        self._waiting.pop(key, None)
+
+    def _place(self) -> None:
+        """See to it that questions that others may come near to get their vectors, in the background."""
+        if self._began and self._waiting and not self._placing:
+            self._placing = True
+            self._tasks.start(self._place_all(), name="embed")
+
+    async def _place_all(self) -> None:
+        try:
+            while self._waiting:
+                batch = [(key, self._waiting.pop(key)) for key in list(islice(self._waiting, MAX_BATCH))]
+                vectors = await self._embedder.embed([known.text for _, known in batch])
+                for (key, known), vector in zip(batch, vectors, strict=True):
+                    self._place_one(key, known, vector)
+        except CacheError as error:
+            # Those of the batch stay without: who asks in their scope embeds them along.
+            self._fault(error)
+        finally:
+            self._placing = False
+
+    def _gone(self, key: Key) -> None:
+        known = self._questions.drop(key)
+        if known is not None:
+            self._index.drop(known.scope, key)
+            self._waiting.pop(key, None)
+
+    def _fault(self, error: CacheError) -> None:
+        if not self._faulty:
+            log.warning("the semantic tier failed; requests go on without it: %s", told(error))
+        self._faulty = True
+
+    @property
+    def degraded(self) -> bool:
+        """The last use of it failed. That there is no model is no fault: everything else works."""
+        return self._faulty
+
+    def shown(self) -> dict[str, object]:
+        """As JSON."""
+        times = sorted(self._times_s)
+        return {
+            "policy": self._settings.policy,
+            "state": self.state,
+            "missing": self.missing,
+            "embedder": self._embedder.identity,
+            "verifier": self._verifier.identity,
+            "questions": len(self._questions),
+            "vector_bytes": self._index.bytes_used,
+            "aliases": self._pairs.aliases,
+            "told_apart": self._pairs.apart,
+            **self.counts,
+            "feedback": dict(self.verdicts),
+            "apart": {str(reason): count for reason, count in self.aparts.items()},
+            "lookup_ms": {
+                "p50": round(times[len(times) // 2] * 1000, 3) if times else 0.0,
+                "p99": round(times[len(times) * 99 // 100] * 1000, 3) if times else 0.0,
+            },
+            "bar": self._bar.shown(),
+        }
+
+
+class _Apart(Exception):
+    """Leaves a look-up with its reason."""
+
+    def __init__(self, reason: Apart) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def vector_from(octets: bytes) -> Vectors | None:
+    """The vector that an entry carries; None where these are not float32 numbers of length 1."""
+    if len(octets) % 4:
+        return None
+    vector = np.frombuffer(octets, dtype="<f4")
+    return vector if abs(float(vector @ vector) - 1) < TOLERANCE else None
+
+
+def _texts(entry: Entry, other: Entry) -> tuple[str | None, str | None]:
+    return _text(entry), _text(other)
+
+
+def _text(entry: Entry) -> str | None:
+    try:
+        body = codings.decode(entry.body, entry.encoding, limit=2 * MAX_ANSWER_BYTES)
+    except Undecodable:
+        return None
+    return said(entry.dialect, body, stream=entry.form.stream)
