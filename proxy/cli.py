@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 import proxy
-from proxy import app, config
+from proxy import app, config, storage
 from proxy.errors import AskonceError
 from proxy.pages import advised, table
 from proxy.settings import Config
@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(given)
         app.tills(settings)
+        storage.storage(settings.store)
     except AskonceError as error:
         print(f"askonce: {error}", file=sys.stderr)
         return 2

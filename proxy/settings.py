@@ -116,10 +116,13 @@ class ReplaySettings:
 class StoreSettings:
     """Where entries live."""
 
-    kind: str = setting("memory", choices=("memory", "sqlite"))
+    kind: str = setting("memory", choices=("memory", "sqlite", "redis"))
     max_bytes: int = setting(256 * 1024 * 1024, least=4096)
     eviction: str = setting("gdsf", choices=("gdsf", "lru"))
     path: str = "askonce.db"
+    url: str = setting("", secret=True)
+    prefix: str = setting("askonce:", pattern=r"[!-~]+")
+    max_connections: int = setting(32, least=2)
     deadline_ms: float = setting(50.0, least=1)
     local_max_bytes: int = setting(64 * 1024 * 1024, least=4096)
     local_ttl_s: float = setting(10.0, least=0)

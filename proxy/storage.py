@@ -26,6 +26,8 @@ from proxy.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+LOCAL_REDIS = "redis://127.0.0.1:6379/0"
+
 TENANTS = "cache.secret"
 """Under which name the secret lies on the shelf that tells tenants apart."""
 
@@ -41,7 +43,9 @@ class Figures(Protocol):
     evicted: int
     expired: int
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Entries in the store."""
+        ...
 
     @property
     def bytes_used(self) -> int:
@@ -105,8 +109,11 @@ def storage(settings: StoreSettings, *, now: Callable[[], float] = time.time) ->
     Raises:
         ConfigError: a setting that it cannot follow.
     """
-    if settings.kind == "sqlite":
-        return _sqlite(settings, now)
+    match settings.kind:
+        case "sqlite":
+            return _sqlite(settings, now)
+        case "redis":
+            return _redis(settings, now)
     memory = MemoryStore(max_bytes=settings.max_bytes, eviction=settings.eviction, now=now)
     return Storage(
         store=memory,
@@ -133,6 +140,34 @@ def _sqlite(settings: StoreSettings, now: Callable[[], float]) -> Storage:
         holds=fronted.holds,
         shelf=SqliteShelf(threads),
         tallies=SqliteTallies(threads, now=now),
+        lasting=True,
+        fault=lambda: behind.fault,
+        open=begin,
+    )
+
+
+def _redis(settings: StoreSettings, now: Callable[[], float]) -> Storage:
+    # The client takes as long to import as all the rest: only who uses it pays.
+    from proxy.stores.redis import RedisStore
+    from proxy.stores.redis_link import RedisLink
+    from proxy.stores.redis_shelf import RedisShelf, RedisTallies
+
+    link = RedisLink(
+        settings.url or LOCAL_REDIS, max_connections=settings.max_connections, deadline_s=settings.deadline_ms / 1000
+    )
+    behind = RedisStore(link, _codec(settings), prefix=settings.prefix, now=now)
+    fronted = FrontedStore(_local(settings, now), behind, believe_s=settings.local_ttl_s, now=now)
+
+    def begin(tasks: Tasks) -> None:
+        tasks.start(fronted.heed(), name="heed")
+        tasks.start(behind.look(), name="look")
+
+    return Storage(
+        store=fronted,
+        figures=behind,
+        holds=fronted.holds,
+        shelf=RedisShelf(link, prefix=settings.prefix),
+        tallies=RedisTallies(link, prefix=settings.prefix),
         lasting=True,
         fault=lambda: behind.fault,
         open=begin,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.comparison import Ways
 from tests.proxy_process import ProxyProcess
+from tests.redis_server import RedisServer, redis_7, redis_8
 from tests.scripted_provider import ScriptedProvider
 
 # Set it, and "through the proxy" is straight too: the tests are then put to the test themselves.
@@ -56,6 +57,27 @@ def proxy(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) 
         yield None
         return
     with ProxyProcess(provider.origin, tmp_path_factory.mktemp("proxy") / "stderr.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for the whole session; tests keep apart by their prefixes."""
+    with RedisServer(redis_7()) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_8_server() -> Iterator[RedisServer]:
+    """A Redis 8 for the whole session."""
+    with RedisServer(redis_8()) as running:
+        yield running
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own, to stop, pause and fill."""
+    with RedisServer(redis_7()) as running:
         yield running
 
 

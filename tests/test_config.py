@@ -18,7 +18,14 @@ from proxy import config, pricing, settings
 from proxy.errors import ConfigError
 from proxy.settings import Config, NamedUpstreamSettings
 
-SECRETS = {"upstream.proxy_url", "upstream.add_headers", "cache.secret", "admin.token", "store.encryption_keys"}
+SECRETS = {
+    "upstream.proxy_url",
+    "upstream.add_headers",
+    "cache.secret",
+    "admin.token",
+    "store.encryption_keys",
+    "store.url",
+}
 
 # For every setting another value than its default, as a file has it.
 OTHER: dict[str, Any] = {
@@ -61,6 +68,9 @@ OTHER: dict[str, Any] = {
     "store.max_bytes": 8192,
     "store.eviction": "lru",
     "store.path": "/tmp/cache.db",
+    "store.url": "rediss://user:word@redis.example:6380/2?ssl_ca_certs=/etc/ca.pem",
+    "store.prefix": "team-a:",
+    "store.max_connections": 4,
     "store.deadline_ms": 20.0,
     "store.local_max_bytes": 5000,
     "store.local_ttl_s": 0.5,
@@ -123,6 +133,7 @@ LEAST = {
     "cache.max_body_bytes": 1,
     "cache.max_entry_bytes": 1,
     "store.max_bytes": 4096,
+    "store.max_connections": 2,
     "store.deadline_ms": 1,
     "store.local_max_bytes": 4096,
     "store.local_ttl_s": 0,
@@ -146,7 +157,7 @@ LEAST = {
 CHOICES = {
     "cache.when": ("temperature_zero", "seeded", "always"),
     "replay.pace": ("burst", "recorded"),
-    "store.kind": ("memory", "sqlite"),
+    "store.kind": ("memory", "sqlite", "redis"),
     "store.eviction": ("gdsf", "lru"),
     "semantic.policy": ("off", "shadow", "fixed", "adaptive", "verified"),
     "prefix.mode": ("off", "observe"),

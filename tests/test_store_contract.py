@@ -5,21 +5,29 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from proxy.model import Entry, Form, Key, TenantId
 from proxy.ports import Store
 from proxy.stores.codec import Codec
+from proxy.stores.fronted import FrontedStore
 from proxy.stores.memory import MemoryStore
+from proxy.stores.redis import RedisStore
+from proxy.stores.redis_link import RedisLink
 from proxy.stores.sealing import seal_of
 from proxy.stores.sqlite import SqliteStore
 from proxy.stores.sqlite_file import SqliteFile
 from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.usage import Usage
+from tests.redis_server import RedisServer
+
+T = TypeVar("T")
 
 Now = Callable[[], float]
 
@@ -40,33 +48,79 @@ def memory(path: Path, *, eviction: str) -> Iterator[Callable[[Now], Store]]:
 
 @contextmanager
 def sqlite(path: Path, *, eviction: str = "gdsf", sealed: bool = False) -> Iterator[Callable[[Now], Store]]:
-    opened: list[SqliteThreads] = []
     numbers = itertools.count()
     codec = Codec(seal=seal_of([f"a:{'A' * 43}="]) if sealed else None)
 
     def make(now: Now) -> Store:
-        opened.append(SqliteThreads(SqliteFile(path / f"{next(numbers)}.db"), deadline_s=PATIENT_S))
-        return SqliteStore(opened[-1], codec, max_bytes=ROOM, eviction=eviction, now=now)
+        threads = SqliteThreads(SqliteFile(path / f"{next(numbers)}.db"), deadline_s=PATIENT_S)
+        return SqliteStore(threads, codec, max_bytes=ROOM, eviction=eviction, now=now)
 
     yield make
-    for threads in opened:
-        asyncio.run(threads.close())
 
 
-STORES: dict[str, Callable[[Path], AbstractContextManager[Callable[[Now], Store]]]] = {
-    "memory-gdsf": lambda path: memory(path, eviction="gdsf"),
-    "memory-lru": lambda path: memory(path, eviction="lru"),
-    "sqlite-gdsf": sqlite,
-    "sqlite-lru": lambda path: sqlite(path, eviction="lru"),
-    "sqlite-sealed": lambda path: sqlite(path, sealed=True),
+@contextmanager
+def fronted(path: Path) -> Iterator[Callable[[Now], Store]]:
+    with sqlite(path) as behind:
+
+        def make(now: Now) -> Store:
+            shared = behind(now)
+            assert isinstance(shared, SqliteStore)
+            return FrontedStore(MemoryStore(max_bytes=ROOM, now=now), shared, believe_s=10.0, now=now)
+
+        yield make
+
+
+@contextmanager
+def redis(server: RedisServer, *, sealed: bool = False) -> Iterator[Callable[[Now], Store]]:
+    codec = Codec(seal=seal_of([f"a:{'A' * 43}="]) if sealed else None)
+
+    def make(now: Now) -> Store:
+        link = RedisLink(server.url, max_connections=4, deadline_s=PATIENT_S)
+        return RedisStore(link, codec, prefix=f"{secrets.token_hex(8)}[*]:", now=now)
+
+    yield make
+
+
+STORES: dict[str, Callable[[Path, pytest.FixtureRequest], AbstractContextManager[Callable[[Now], Store]]]] = {
+    "memory-gdsf": lambda path, _: memory(path, eviction="gdsf"),
+    "memory-lru": lambda path, _: memory(path, eviction="lru"),
+    "sqlite-gdsf": lambda path, _: sqlite(path),
+    "sqlite-lru": lambda path, _: sqlite(path, eviction="lru"),
+    "sqlite-sealed": lambda path, _: sqlite(path, sealed=True),
+    "redis-7": lambda _, request: redis(request.getfixturevalue("redis_server")),
+    "redis-8": lambda _, request: redis(request.getfixturevalue("redis_8_server")),
+    "redis-sealed": lambda _, request: redis(request.getfixturevalue("redis_server"), sealed=True),
+    "fronted": lambda path, _: fronted(path),
 }
+
+
+OPENED: list[Store] = []
+"""The stores that the test under way has made."""
 
 
 @pytest.fixture(params=STORES)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[Now], Store]]:
     """Makes a store of its own for whoever asks, on a clock."""
-    with STORES[request.param](tmp_path) as made:
-        yield made
+    with STORES[request.param](tmp_path, request) as made:
+
+        def noted(now: Now) -> Store:
+            OPENED.append(made(now))
+            return OPENED[-1]
+
+        yield noted
+
+
+def played(scene: Coroutine[Any, Any, T]) -> T:
+    """What *scene* comes to; the stores that it made are closed."""
+
+    async def play() -> T:
+        try:
+            return await scene
+        finally:
+            while OPENED:
+                await OPENED.pop().close()
+
+    return asyncio.run(play())
 
 
 class Clock:
@@ -122,7 +176,7 @@ def test_what_was_put_is_got_as_it_was(make: Callable[[Now], Store]) -> None:
         assert await store.put(entry(expires=2000.0))
         return await store.get(Key("a"))
 
-    assert asyncio.run(scene()) == entry(expires=2000.0)
+    assert played(scene()) == entry(expires=2000.0)
 
 
 def test_what_was_never_put_is_not_there(make: Callable[[Now], Store]) -> None:
@@ -131,7 +185,7 @@ def test_what_was_never_put_is_not_there(make: Callable[[Now], Store]) -> None:
         await store.put(entry("a"))
         return await store.get(Key("b"))
 
-    assert asyncio.run(scene()) is None
+    assert played(scene()) is None
 
 
 def test_every_key_has_its_own_entry(make: Callable[[Now], Store]) -> None:
@@ -141,7 +195,7 @@ def test_every_key_has_its_own_entry(make: Callable[[Now], Store]) -> None:
             await store.put(entry(key, key.encode()))
         return [await store.get(Key(key)) for key in "abc"]
 
-    assert asyncio.run(scene()) == [entry(key, key.encode()) for key in "abc"]
+    assert played(scene()) == [entry(key, key.encode()) for key in "abc"]
 
 
 def test_the_last_entry_put_under_a_key_counts(make: Callable[[Now], Store]) -> None:
@@ -151,7 +205,7 @@ def test_the_last_entry_put_under_a_key_counts(make: Callable[[Now], Store]) -> 
         await store.put(entry(body=b"new"))
         return await store.get(Key("a"))
 
-    assert asyncio.run(scene()) == entry(body=b"new")
+    assert played(scene()) == entry(body=b"new")
 
 
 def test_an_entry_is_there_until_it_expires_and_not_then(make: Callable[[Now], Store]) -> None:
@@ -164,7 +218,7 @@ def test_an_entry_is_there_until_it_expires_and_not_then(make: Callable[[Now], S
             seen.append(await store.get(Key("a")) is not None)
         return seen
 
-    assert asyncio.run(scene()) == [True, True, False, False]
+    assert played(scene()) == [True, True, False, False]
 
 
 def test_an_entry_that_has_expired_is_not_kept(make: Callable[[Now], Store]) -> None:
@@ -172,7 +226,7 @@ def test_an_entry_that_has_expired_is_not_kept(make: Callable[[Now], Store]) -> 
         store = make(Clock())
         return await store.put(entry(expires=1000.0)), await store.get(Key("a"))
 
-    assert asyncio.run(scene()) == (False, None)
+    assert played(scene()) == (False, None)
 
 
 def test_an_entry_without_an_end_does_not_expire(make: Callable[[Now], Store]) -> None:
@@ -183,17 +237,22 @@ def test_an_entry_without_an_end_does_not_expire(make: Callable[[Now], Store]) -
         clock.time = 1e12
         return await store.get(Key("a"))
 
-    assert asyncio.run(scene()) is not None
+    assert played(scene()) is not None
 
 
-def test_an_entry_larger_than_the_budget_is_not_kept_and_harms_nobody(make: Callable[[Now], Store]) -> None:
+def test_an_entry_larger_than_the_budget_is_not_kept_and_harms_nobody(
+    make: Callable[[Now], Store], request: pytest.FixtureRequest
+) -> None:
+    if "redis" in request.node.name:
+        pytest.skip("a Redis has a budget of its own: maxmemory")
+
     async def scene() -> tuple[bool, Entry | None, Entry | None]:
         store = make(Clock())
         await store.put(entry("small"))
         kept = await store.put(entry("large", NOISE))
         return kept, await store.get(Key("large")), await store.get(Key("small"))
 
-    assert asyncio.run(scene()) == (False, None, entry("small"))
+    assert played(scene()) == (False, None, entry("small"))
 
 
 def test_what_was_dropped_is_gone_and_the_rest_is_not(make: Callable[[Now], Store]) -> None:
@@ -203,7 +262,7 @@ def test_what_was_dropped_is_gone_and_the_rest_is_not(make: Callable[[Now], Stor
         await store.put(entry("b"))
         return await store.drop(Key("a")), await store.get(Key("a")), await store.get(Key("b"))
 
-    assert asyncio.run(scene()) == (True, None, entry("b"))
+    assert played(scene()) == (True, None, entry("b"))
 
 
 def test_dropping_what_is_not_there_says_so(make: Callable[[Now], Store]) -> None:
@@ -214,7 +273,7 @@ def test_dropping_what_is_not_there_says_so(make: Callable[[Now], Store]) -> Non
         await store.drop(Key("a"))
         return never, await store.drop(Key("a"))
 
-    assert asyncio.run(scene()) == (False, False)
+    assert played(scene()) == (False, False)
 
 
 def test_clearing_forgets_everything_and_says_how_much(make: Callable[[Now], Store]) -> None:
@@ -225,7 +284,7 @@ def test_clearing_forgets_everything_and_says_how_much(make: Callable[[Now], Sto
         cleared = await store.clear()
         return cleared, [await store.get(Key(key)) for key in "abc"], await store.clear()
 
-    assert asyncio.run(scene()) == (3, [None, None, None], 0)
+    assert played(scene()) == (3, [None, None, None], 0)
 
 
 def test_a_cleared_store_keeps_again(make: Callable[[Now], Store]) -> None:
@@ -236,7 +295,7 @@ def test_a_cleared_store_keeps_again(make: Callable[[Now], Store]) -> None:
         await store.put(entry(body=b"new"))
         return await store.get(Key("a"))
 
-    assert asyncio.run(scene()) == entry(body=b"new")
+    assert played(scene()) == entry(body=b"new")
 
 
 def test_a_full_store_goes_on_keeping(make: Callable[[Now], Store]) -> None:
@@ -248,7 +307,7 @@ def test_a_full_store_goes_on_keeping(make: Callable[[Now], Store]) -> None:
             kept.append(await store.put(entry(key, NOISE[: ROOM // 10])) and await store.get(Key(key)) is not None)
         return kept
 
-    assert asyncio.run(scene()) == [True] * 40
+    assert played(scene()) == [True] * 40
 
 
 def test_a_store_can_be_closed(make: Callable[[Now], Store]) -> None:
@@ -257,7 +316,7 @@ def test_a_store_can_be_closed(make: Callable[[Now], Store]) -> None:
         await store.put(entry())
         await store.close()
 
-    asyncio.run(scene())
+    played(scene())
 
 
 def test_entries_with_a_scope_are_listed(make: Callable[[Now], Store]) -> None:
@@ -269,7 +328,7 @@ def test_entries_with_a_scope_are_listed(make: Callable[[Now], Store]) -> None:
         clock.time = 1002.0
         return [each async for each in store.asked()]
 
-    assert asyncio.run(scene()) == [entry("a")]
+    assert played(scene()) == [entry("a")]
 
 
 def test_who_watches_hears_of_what_is_dropped_and_not_of_what_is_replaced(make: Callable[[Now], Store]) -> None:
@@ -284,4 +343,4 @@ def test_who_watches_hears_of_what_is_dropped_and_not_of_what_is_replaced(make: 
         await store.clear()
         return [*heard, "cleared", *gone[len(heard) :]]
 
-    assert asyncio.run(scene()) == ["a", "cleared", "b"]
+    assert played(scene()) == ["a", "cleared", "b"]

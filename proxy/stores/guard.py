@@ -13,7 +13,7 @@ FAILURES = 3
 """So many faults in a row, and the store is left alone for a while."""
 
 REST_S = 1.0
-MAX_REST_S = 8.0
+MAX_REST_S = 4.0
 """How long it is left alone: twice as long each time that a trial fails, up to this."""
 
 
@@ -76,8 +76,8 @@ class Guard:
         """The store is not asked for now."""
         return self._breaker.open
 
-    async def within(self, deadline_s: float, work: Callable[[], asyncio.Future[T]]) -> T:
-        """What *work* comes to.
+    async def within(self, deadline_s: float, work: Callable[[], asyncio.Future[T]], *, cancel: bool = True) -> T:
+        """What *work* comes to; what takes too long is cancelled, or left to end by itself where *cancel* is False.
 
         Raises:
             CacheError: the store failed, took longer than *deadline_s*, or is left alone after faults.
@@ -93,7 +93,8 @@ class Guard:
                 late = not future.done()
                 if late:
                     future.add_done_callback(_let_be)
-                    future.cancel()
+                    if cancel:
+                        future.cancel()
             if late:
                 raise CacheError(f"{self._what} took longer than {deadline_s * 1000:g} ms")
             came = future.result()

@@ -1,7 +1,6 @@
 """Entries in one file: they outlast the process, and several processes share them."""
 
 import asyncio
-import logging
 import sqlite3
 import time
 from collections import Counter
@@ -12,11 +11,10 @@ from functools import partial
 from proxy.errors import CacheError, Unreadable
 from proxy.model import Entry, Key
 from proxy.stores.codec import Codec
+from proxy.stores.fading import Fading
 from proxy.stores.memory import worth
 from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.tasks import Tasks
-
-log = logging.getLogger(__name__)
 
 ROW_BYTES = 350
 """What an entry takes in the file beside its octets: two rows, four index items, a share of half-empty pages."""
@@ -91,8 +89,7 @@ class SqliteStore:
         self._entries = self._bytes = 0
         self.evicted = 0
         self.expired = 0
-        self.unreadable = 0
-        """Entries that were found damaged, or sealed with a key that is not known."""
+        self._unreadable = Fading(str(threads.file.path))
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._threads.file.path}, {self._entries} entries, {self._bytes} of {self._max_bytes}>"
@@ -127,7 +124,7 @@ class SqliteStore:
 
         found = await self._threads.read(look)
         if isinstance(found, Unreadable):
-            self._found_unreadable(key, found)
+            self._unreadable.found(found)
             return None
         if found is None or found.expires <= now:
             return None
@@ -359,12 +356,6 @@ class SqliteStore:
             return self._codec.unpack(octets, key)
         except Unreadable as error:
             return error
-
-    def _found_unreadable(self, key: Key, error: Unreadable) -> None:
-        if not self.unreadable:
-            log.warning("%s: %s; it counts as not there, as will others like it", self._threads.file.path, error)
-        self.unreadable += 1
-        # It is not removed: a process with the right key may be able to read it, and the next answer takes its place.
 
     def _tell(self, keys: Iterable[Key]) -> None:
         for key in keys:
