@@ -20,14 +20,19 @@ import proxy
 from proxy import paths
 from proxy.bars import bar
 from proxy.books import Books
+from proxy.budgets import Budgets
 from proxy.call import Call, Page, Reply
 from proxy.chronicle import Chronicle
+from proxy.config import provider_keys
 from proxy.connection import fits_aiohttp
+from proxy.credential import Credential
 from proxy.dialects import BY_SUFFIX
 from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
-from proxy.errors import AskonceError, CacheError, ConfigError
+from proxy.errors import AskonceError, CacheError, ClientsError, ConfigError
+from proxy.gate import Gate
+from proxy.keyfile import KeyFile
 from proxy.ledger import Ledger
 from proxy.pages import answers, metrics, status, windows
 from proxy.pages.doors import Doors
@@ -65,16 +70,20 @@ class App:
         self.storage = kept = storage(config.store)
         self.routing = routing(config.upstream, config.upstreams)
         self.tills = tills(config)
+        shared = config.keys.mode == "shared"
+        credentials = {name: Credential(key) for name, key in provider_keys(config).items()} if shared else {}
+        self.budgets = Budgets(kept.tallies) if shared else None
         self.ledger = Ledger(
             max_models=config.ledger.max_models,
             max_opportunities=config.ledger.max_opportunities,
             max_requests=config.ledger.max_requests,
             prices_as_of=self.tills[DEFAULT].as_of,
+            spend=self.budgets.spend if self.budgets is not None else None,
         )
         self.chronicle = Chronicle(self.ledger, kept.tallies, kept.shelf, tasks=self.tasks, shared=kept.lasting)
         self.upstreams = {
-            DEFAULT: Upstream(config.upstream),
-            **{name: Upstream(each) for name, each in config.upstreams.items()},
+            DEFAULT: Upstream(config.upstream, credentials.get(DEFAULT)),
+            **{name: Upstream(each, credentials.get(name)) for name, each in config.upstreams.items()},
         }
         self.exact = ExactTier(self.storage.store, now=time.time)
         secret = config.cache.secret.encode() or secrets.token_bytes(32)
@@ -90,6 +99,7 @@ class App:
         )
         self.model = LocalModel(places.find("") or places.home())
         self.semantic = self._semantic(self.model)
+        self.gate = self._gate() if shared else None
         self.pipeline = Pipeline(
             config,
             upstreams=self.upstreams,
@@ -101,6 +111,7 @@ class App:
             tasks=self.tasks,
             secret=secret,
             trusted=_trusts(config.server.trusted_proxies),
+            budgets=self.budgets,
             now=time.time,
         )
         self.server = Server(
@@ -112,6 +123,7 @@ class App:
             settings=config.server,
             cache=config.cache,
             wire=self._wire() if config.wire.enabled else None,
+            gate=self.gate,
         )
         self._listener: asyncio.Server | None = None
 
@@ -132,6 +144,13 @@ class App:
             now=time.time,
             chance=random.random,
         )
+
+    def _gate(self) -> Gate:
+        keys = self.config.keys
+        try:
+            return Gate(KeyFile(Path(keys.file)), anonymous=keys.anonymous, changed=self.exact.turn)
+        except ClientsError as error:
+            raise ConfigError(f"keys.file: {error}") from error
 
     def _wire(self) -> Wire | None:
         if not fits_aiohttp():
@@ -241,6 +260,10 @@ class App:
         if self.config.semantic.policy != "off":
             self.tasks.start(self.semantic.begin(self.model.start), name="load the model")
         self.tasks.start(self.chronicle.keep(), name="chronicle")
+        if self.budgets is not None:
+            self.tasks.start(self.budgets.keep(), name="budgets")
+        if self.gate is not None:
+            self.tasks.start(self.gate.watch(), name="gate")
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def _open_storage(self) -> None:
@@ -268,6 +291,8 @@ class App:
             log.warning("closed with answers still under way after %g s (server.drain_s)", drain_s)
         await self._landed()
         await self.chronicle.close()
+        if self.budgets is not None:
+            await self.budgets.settle()
         await self.tasks.close()
         await self.semantic.close()
         for upstream in self.upstreams.values():

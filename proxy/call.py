@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from proxy.clients import ANYBODY, Client
 from proxy.headers import Fields
 from proxy.model import Apart, Entry, Form, Key, Outcome, RawFields, Reason, TenantId
 from proxy.policy import Control, Plan
@@ -31,6 +32,13 @@ class Call:
     """What its body asked of the cache, as header fields of ours: the provider sees none of it."""
     way: Way = Way()
     """Where its path leads; which of several providers that is may hang on its body."""
+    client: Client | None = None
+    """Whose key it carried, where the proxy holds the provider's; None where clients bring their own."""
+
+    @property
+    def asker(self) -> Client:
+        """Under whose name it is counted."""
+        return self.client if self.client is not None else ANYBODY
 
 
 @value
@@ -49,6 +57,8 @@ class Candidate:
     """The provider that it goes to."""
     question: Question | Apart = Apart.OFF
     """What may be compared with others by meaning, or why it may not."""
+    fallbacks: tuple[str, ...] = ()
+    """Further models that the request names, to be tried in place of the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

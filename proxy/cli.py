@@ -1,8 +1,9 @@
-"""The command: ``askonce serve``, ``check``, ``tokens``, ``stats`` and ``advise``."""
+"""The command: ``askonce serve``, ``check``, ``keys``, ``tokens``, ``stats`` and ``advise``."""
 
 import argparse
 import json
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,8 +14,10 @@ from typing import Any
 import yaml
 
 import proxy
-from proxy import app, config, storage
+from proxy import app, clients, config, storage
+from proxy.clients import Client
 from proxy.errors import AskonceError
+from proxy.keyfile import KeyFile
 from proxy.pages import advised, table
 from proxy.settings import Config
 from proxy.tokens.counter import TokenCounter
@@ -38,6 +41,20 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--port", help="port to listen on, 0 for any (server.port)")
         command.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML; see config.example.yaml")
         command.add_argument("--set", action="append", default=[], metavar="a.b=value", help="one setting; repeatable")
+    told = "give clients keys of their own, for keys.mode shared"
+    keys = commands.add_parser("keys", help=told, description=told)
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    issue = actions.add_parser("new", help="issue a key and print it, this once")
+    issue.add_argument("name", metavar="NAME", help="whose it is, as /stats?by=client tells it")
+    issue.add_argument("--team", default="", help="the team that it counts for")
+    issue.add_argument("--budget-usd", metavar="N", help="dollars that it may spend in a day (UTC)")
+    issue.add_argument("--models", default="", metavar="A,B*", help="models that it is for; any where not given")
+    listing = actions.add_parser("list", help="show the clients; their keys are not kept")
+    revoke = actions.add_parser("revoke", help="take a key back; a running proxy knows within a second")
+    revoke.add_argument("name", metavar="NAME")
+    for action in (issue, listing, revoke):
+        action.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML, for keys.file")
+        action.add_argument("--file", type=Path, metavar="FILE", help="the file of the clients (keys.file)")
     told = "count the prompt tokens of requests, one of JSON a line; a line of JSON comes out for each"
     tokens = commands.add_parser("tokens", help=told, description=told)
     tokens.add_argument("file", nargs="?", type=Path, metavar="FILE.jsonl", help="standard input where there is none")
@@ -54,6 +71,35 @@ def _settings(given: argparse.Namespace) -> Config:
     named = {"upstream.url": given.upstream, "server.host": given.host, "server.port": given.port}
     sets = [f"{path}={value}" for path, value in named.items() if value is not None]
     return config.load(file=given.config, sets=[*given.set, *sets])
+
+
+def _keys(given: argparse.Namespace) -> int:
+    """Issue, list or revoke."""
+    try:
+        file = KeyFile(given.file if given.file is not None else Path(config.load(file=given.config).keys.file))
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        match given.action:
+            case "new":
+                key = clients.new_key()
+                client = Client(
+                    name=given.name,
+                    team=given.team,
+                    digest=clients.digest(key.encode()),
+                    budget=clients.dollars(given.budget_usd) if given.budget_usd is not None else None,
+                    models=tuple(model.strip() for model in given.models.split(",") if model.strip()),
+                    issued=now,
+                )
+                file.change(lambda roster: roster.with_new(client))
+                print(key)
+                print(f"askonce: this is the key of {client.name}; it is kept nowhere", file=sys.stderr)
+            case "revoke":
+                file.change(lambda roster: roster.without(given.name, at=now))
+            case _:
+                print(clients.table(file.read()), end="")
+    except AskonceError as error:
+        print(f"askonce: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _tokens(file: Path | None) -> int:
@@ -98,6 +144,8 @@ def _stats(url: str, rendered: Callable[[Mapping[str, Any]], str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0 for success, 2 for settings that are wrong, 1 for anything else."""
     given = _parser().parse_args(arguments)
+    if given.command == "keys":
+        return _keys(given)
     if given.command == "tokens":
         return _tokens(given.file)
     if given.command in ("stats", "advise"):
@@ -106,6 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(given)
         app.tills(settings)
         storage.storage(settings.store)
+        if settings.keys.mode == "shared":
+            config.provider_keys(settings)
     except AskonceError as error:
         print(f"askonce: {error}", file=sys.stderr)
         return 2

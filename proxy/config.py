@@ -17,7 +17,7 @@ import yaml
 
 from proxy.consistency import check
 from proxy.errors import ConfigError
-from proxy.settings import Config
+from proxy.settings import Config, UpstreamSettings
 
 ENV_PREFIX = "ASKONCE_"
 """``ASKONCE_CACHE__TTL_S=60`` sets ``cache.ttl_s``."""
@@ -47,6 +47,42 @@ def load(*, file: Path | None = None, environment: Mapping[str, str] | None = No
     config: Config = _build(Config, tree, "")
     check(config)
     return config
+
+
+def provider_keys(config: Config, environment: Mapping[str, str] | None = None) -> Mapping[str, bytes | None]:
+    """The key for each provider by its name, the default one's under the empty text; None where it wants none.
+
+    Raises:
+        ConfigError: a key that should be there is not, or is none.
+    """
+    found = environment if environment is not None else os.environ
+    whose = {"": ("upstream", config.upstream)}
+    whose.update({name: (f"upstreams.{name}", each) for name, each in config.upstreams.items()})
+    return {name: _provider_key(settings, where, found) for name, (where, settings) in whose.items()}
+
+
+def _provider_key(settings: UpstreamSettings, where: str, environment: Mapping[str, str]) -> bytes | None:
+    if settings.key_file:
+        at = f"{where}.key_file"
+        try:
+            key = Path(settings.key_file).read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise ConfigError(f"{at}: {settings.key_file!r} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise ConfigError(f"{at}: what stands in {settings.key_file!r} is no key") from None
+    elif settings.key_env:
+        at = f"{where}.key_env"
+        key = environment.get(settings.key_env, "").strip()
+        if not key:
+            raise ConfigError(
+                f"{at}: {settings.key_env} is not set in the environment; keys.mode shared needs the provider's key "
+                f"there or in {where}.key_file (both empty: this provider wants none)"
+            )
+    else:
+        return None
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ConfigError(f"{at}: what stands there is no key: it must be one line of printable characters")
+    return key.encode()
 
 
 def _read(file: Path) -> Mapping[str, object]:

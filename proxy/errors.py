@@ -2,6 +2,7 @@
 
 AskonceError
 ├── ConfigError          a setting is wrong; the message names it and the remedy
+├── ClientsError         the file of the clients, or what was asked of it, is wrong
 ├── CacheError           a store, an index or an embedder failed; costs a hit, never an answer
 │   ├── Unreadable       what is kept is damaged, another's, or of another version
 │   ├── ModelError       the local model is not there, or is not the one it should be
@@ -19,6 +20,10 @@ class AskonceError(Exception):
 
 class ConfigError(AskonceError):
     """A setting is wrong."""
+
+
+class ClientsError(AskonceError):
+    """The file of the clients is not what it should be, or cannot become what was asked for."""
 
 
 class CacheError(AskonceError):

@@ -82,7 +82,7 @@ class Ground:
             unkept = await self._keep(call, dialect, candidate, landing, found, sought)
             kept = unkept is None
         gated = candidate.plan.reason is Reason.TEMPERATURE and unkept is None
-        model = candidate.model
+        model, asker = candidate.model, call.asker
 
         def cost(usage: Usage | None) -> Cost | None:
             till = self._tills[candidate.route.name]
@@ -99,10 +99,14 @@ class Ground:
                 kept=kept,
                 unkept=unkept if candidate.plan.write else None,
                 repeatable_key=candidate.identity if gated else None,
+                client=asker.name,
+                team=asker.team,
             )
         )
         if found.late is not None:
-            found.late.when_known(lambda usage: self._ledger.counted_fetch(model, usage, cost(usage)))
+            found.late.when_known(
+                lambda usage: self._ledger.counted_fetch(model, usage, cost(usage), client=asker.name, team=asker.team)
+            )
 
     def _to_be_counted(
         self, call: Call, dialect: Dialect, candidate: Candidate, landing: Landing, found: Finding

@@ -34,9 +34,12 @@ class Ledger:
         max_opportunities: int = 65536,
         max_requests: int = 1000,
         prices_as_of: str = "",
+        spend: Callable[[str, Cost | None], None] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._max_names = max_models
+        self._max_models = max_models
+        self._spend = spend
+        """Told who spent what, as soon as that is known."""
         self._max_seen = max_opportunities
         self.prices_as_of = prices_as_of
         self._recent: deque[_Noted] = deque(maxlen=max_requests)
@@ -45,7 +48,7 @@ class Ledger:
         self._now = now
         self._turn = -math.inf
         """When the minute is over that is being added up."""
-        self._names: dict[Axis, set[str]] = {axis: set() for axis in Axis}
+        self._models: set[str] = set()
         self._totals = Books()
         self._minute = Books()
         self._untouched = True
@@ -111,6 +114,8 @@ class Ledger:
         """One request to the provider is over."""
         books = self._here()
         books.fetch(receipt, self._called(receipt.model, receipt.client, receipt.team, OF_NO_TIER))
+        if self._spend is not None and receipt.status == 200:
+            self._spend(receipt.client, receipt.cost)
         key = receipt.repeatable_key
         if key is not None:
             if key in self._seen:
@@ -139,6 +144,8 @@ class Ledger:
         """What a fetch spent that had named no usage was counted."""
         for tokens in self._here().spent(self._called(model, client, team, OF_NO_TIER)):
             tokens.count(usage, cost)
+        if self._spend is not None:
+            self._spend(client, cost)
 
     def counted_spared(
         self, model: str, usage: Usage, cost: Cost | None, *, client: str = "", team: str = "", tier: str = OF_JOINED
@@ -156,22 +163,21 @@ class Ledger:
         self._here().forwards += 1
 
     def _called(self, model: str, client: str, team: str, tier: str) -> Names:
-        """Under which names something is counted; those that come after as many others are one."""
+        """Under which names something is counted; models that come after as many others are one."""
         return {
-            Axis.MODEL: self._known(Axis.MODEL, model),
-            Axis.CLIENT: self._known(Axis.CLIENT, client),
-            Axis.TEAM: self._known(Axis.TEAM, team),
-            # These are words of our own.
+            Axis.MODEL: self._known(model),
+            # These are words of the operator's, and of our own.
+            Axis.CLIENT: client,
+            Axis.TEAM: team,
             Axis.TIER: tier,
         }
 
-    def _known(self, axis: Axis, name: str) -> str:
-        names = self._names[axis]
-        if name not in names:
-            if len(names) >= self._max_names:
+    def _known(self, model: str) -> str:
+        if model not in self._models:
+            if len(self._models) >= self._max_models:
                 return OTHER
-            names.add(name)
-        return name
+            self._models.add(model)
+        return model
 
     def _close(self) -> None:
         """Put what was added up to the totals, and away under its minute."""
@@ -242,6 +248,8 @@ def _row(ended: float, receipt: Receipt, first_s: float, total_s: float) -> dict
     return {
         "time": iso(ended),
         "model": receipt.model,
+        "client": receipt.client,
+        "team": receipt.team,
         "tag": receipt.tag,
         "outcome": str(receipt.outcome),
         "reason": str(receipt.reason),

@@ -54,6 +54,10 @@ class Meter:
         self.outcome, self.reason = Outcome.ERROR, reason
         self.cut = CutOff.BROKE_OFF if self.status else CutOff.DELIVERED
 
+    def refuse(self, reason: Reason) -> None:
+        """The call is answered by a refusal of the proxy's own."""
+        self.outcome, self.reason = Outcome.ERROR, reason
+
     def receipt(self, call: Call, *, total_s: float, cut: CutOff) -> Receipt:
         """What the ledger is told of *call*."""
         entry = self.saved
@@ -74,4 +78,6 @@ class Meter:
             tag=self.tag,
             bill=self.bill,
             saved_s=entry.fetch_s if entry is not None else 0.0,
+            client=call.asker.name,
+            team=call.asker.team,
         )

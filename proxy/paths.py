@@ -9,6 +9,15 @@ _CACHED = re.compile(
 """Anchored at both ends: ``/v1/threads/{id}/messages`` is somebody's data and not one of these."""
 
 
+_DEPLOYMENT = re.compile(rb"/openai/deployments/([^/]+)(?:/.*)?")
+
+
+def deployment(path: bytes) -> bytes | None:
+    """The deployment that *path* names, as Azure does; None where it names none."""
+    found = _DEPLOYMENT.fullmatch(path)
+    return found[1] if found is not None else None
+
+
 def cached_as(method: bytes, path: bytes, more: Mapping[bytes, str]) -> str | None:
     """The path suffix whose dialect ``POST`` to *path* speaks (``/chat/completions``), or None where it is not cached.
 

@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from proxy import fingerprint, headers, labels, money
+from proxy import allowance, fingerprint, headers, labels, money
 from proxy.ahead import Ahead
+from proxy.allowance import STRANGER, Refusal
+from proxy.budgets import Budgets
 from proxy.call import Call, Candidate, Deliver, Repeat, Reply
+from proxy.clients import Client
 from proxy.counting import Counting
 from proxy.errors import Broke, Garbled, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
@@ -60,6 +63,7 @@ class Pipeline:
         tasks: Tasks,
         secret: bytes,
         trusted: Callable[[str], bool],
+        budgets: Budgets | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings: CacheSettings = config.cache
@@ -72,8 +76,14 @@ class Pipeline:
         self._tills = tills
         self._prefix = prefix
         self._tasks = tasks
+        self._budgets = budgets
         self._reception = Reception(
-            config.cache, semantic=config.semantic, secret=secret, trusted=trusted, compat=config.compat
+            config.cache,
+            semantic=config.semantic,
+            secret=secret,
+            trusted=trusted,
+            shared_key=config.keys.mode == "shared",
+            compat=config.compat,
         )
         self._now = now
         self._timed = config.replay.pace == "recorded"
@@ -108,6 +118,10 @@ class Pipeline:
     async def forward(self, call: Call, deliver: Deliver) -> None:
         """A call on a path that is not cached: through to the provider unread, both ways as it comes."""
         try:
+            refused = allowance.of_unread(call, self._budgets)
+            if refused is not None:
+                await deliver(self._refused(refused))
+                return
             upstream = self._upstreams[call.way.unread.name]
             async with await upstream.ask(call.method, call.target, call.fields, call.body) as answer:
                 await deliver(
@@ -122,9 +136,23 @@ class Pipeline:
         finally:
             self._ledger.forwarded()
 
-    def tunnelled(self) -> None:
-        """A WebSocket went through, or was refused by the provider."""
+    def tunnelled(self, call: Call) -> Reply | None:
+        """A WebSocket is asked for: why it is refused, or None where the provider decides."""
         self._ledger.forwarded()
+        refused = allowance.of_unread(call, self._budgets, websocket=True)
+        return self._refused(refused) if refused is not None else None
+
+    def turned_away(self, call: Call) -> Reply:
+        """*call* came without a key that is good."""
+        if call.dialect is None:
+            self._ledger.forwarded()
+        else:
+            meter = Meter(0.0)
+            meter.refuse(STRANGER.reason)
+            meter.begin(reply := self._refused(STRANGER), 0.0)
+            self._ledger.record(meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED))
+            return reply
+        return self._refused(STRANGER)
 
     async def serve(self, call: Call, dialect: Dialect, deliver: Deliver) -> None:
         """A call on a cached path: recognise it, or fetch and record its answer; account for it at the end."""
@@ -175,16 +203,19 @@ class Pipeline:
             and flight is not None
             and bill is not None
         ):
-            flight.when_examined(partial(self._spared, bill, meter.model, self._tills[meter.route]))
+            flight.when_examined(partial(self._spared, bill, meter.model, call.asker, self._tills[meter.route]))
 
-    def _spared(self, bill: Bill, model: str, till: Till, found: Finding) -> None:
+    def _spared(self, bill: Bill, model: str, who: Client, till: Till, found: Finding) -> None:
         # An answer that is only cut short was worth its price to whoever asked; an error inside was worth nothing.
         if found.unkept in (None, Unkept.LENGTH, Unkept.CONTENT_FILTER):
-            self._ledger.spared(model, found.usage, self._cost(till, model, found, found.usage))
+            cost = self._cost(till, model, found, found.usage)
+            self._ledger.spared(model, found.usage, cost, client=who.name, team=who.team)
             self._settle(bill, model, till, found)
             if found.late is not None:
                 found.late.when_known(
-                    lambda usage: self._ledger.counted_spared(model, usage, self._cost(till, model, found, usage))
+                    lambda usage: self._ledger.counted_spared(
+                        model, usage, self._cost(till, model, found, usage), client=who.name, team=who.team
+                    )
                 )
 
     def _settle(self, bill: Bill, model: str, till: Till, found: Finding) -> None:
@@ -199,6 +230,11 @@ class Pipeline:
     async def _answer(self, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter, deliver: Deliver) -> None:
         """Look up, join, or fetch."""
         plan, identity = candidate.plan, candidate.identity
+        refused = allowance.of_model(call, candidate)
+        if refused is not None:
+            meter.refuse(refused.reason)
+            await deliver(self._refused(refused))
+            return
         generation = self._exact.generation
         key = self._exact.narrow(identity, dialect.name, call.fields) if identity is not None else None
         reason, meter.key = plan.reason, key
@@ -243,6 +279,13 @@ class Pipeline:
             finally:
                 seat.leave()
             course = None
+
+        refused = allowance.of_money(call, self._budgets)
+        if refused is not None:
+            meter.refuse(refused.reason)
+            meter.flight = None
+            await deliver(self._refused(refused))
+            return
 
         meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
         meter.reason, meter.flight, meter.bill = reason, None, Bill()
@@ -391,9 +434,12 @@ class Pipeline:
             reason=meter.reason,
         )
 
-    def _refusal(self, reason: Reason, message: str, *, status: int) -> Reply:
+    def _refused(self, refused: Refusal) -> Reply:
+        return self._refusal(refused.reason, refused.message, status=refused.status, more=refused.more)
+
+    def _refusal(self, reason: Reason, message: str, *, status: int, more: bytes = b"") -> Reply:
         body = labels.error_body(message, reason)
-        head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+        head = b"Content-Type: application/json\r\nContent-Length: %d\r\n%b" % (len(body), more)
         return Reply(
             status=status,
             phrase=labels.PHRASES[status],

@@ -40,13 +40,17 @@ class Reception:
         *,
         secret: bytes,
         trusted: Callable[[str], bool],
+        shared_key: bool = False,
         compat: CompatSettings = CompatSettings(),  # noqa: B008  (frozen)
         semantic: SemanticSettings = SemanticSettings(),  # noqa: B008  (frozen)
     ) -> None:
         self._settings = settings
         self._compat = compat
         self._semantic = semantic
-        share = "credential" if settings.share == "auto" else settings.share
+        if settings.share == "auto":
+            share = "everyone" if shared_key else "credential"
+        else:
+            share = settings.share
         self._share = share
         self._tenants = Tenants(share=share, secret=secret)
         self._trusted = trusted
@@ -139,6 +143,7 @@ class Reception:
                 tenant=owner,
                 identity=None,
                 route=call.way.route(_routed_by(request or {})),
+                fallbacks=_fallbacks(request or {}),
             )
 
         if not isinstance(call.body, bytes):
@@ -175,6 +180,7 @@ class Reception:
             tenant=owner,
             identity=identity.exact,
             route=route,
+            fallbacks=_fallbacks(request),
         )
 
     def maker(self, call: Call) -> TenantId:
@@ -201,6 +207,14 @@ class Reception:
             return Apart.NO_QUESTION
         kind = "t" if lifted.tools else "d" if lifted.history else "p"
         return Question(text=lifted.text, scope=fingerprint.within(around, kind))
+
+
+def _fallbacks(request: Json) -> tuple[str, ...]:
+    """The models that *request* names beside its first, as some gateways take them; no text for what is no name."""
+    models = request.get("models")
+    if models is None:
+        return ()
+    return tuple(each if isinstance(each, str) else "" for each in models) if isinstance(models, list) else ("",)
 
 
 def _routed_by(request: Json) -> str:

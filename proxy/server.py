@@ -6,6 +6,7 @@ aiohttp parses requests and runs one handler per connection; the answers are wri
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
@@ -19,6 +20,7 @@ from proxy.connection import ENDS, Connection, Sent
 from proxy.errors import UpstreamError
 from proxy.exchange import Exchange
 from proxy.flights import Abandoned, Lagged
+from proxy.gate import Gate
 from proxy.headers import Fields
 from proxy.model import Reason
 from proxy.pipeline import Pipeline, reason_of
@@ -55,6 +57,7 @@ class Server(web.Server):
         settings: ServerSettings,
         cache: CacheSettings,
         wire: Wire | None,
+        gate: Gate | None = None,
     ) -> None:
         super().__init__(
             self._handle,
@@ -69,6 +72,7 @@ class Server(web.Server):
         )
         self._options = {"grace_s": settings.half_close_grace_s, "stall_s": settings.stall_timeout_s}
         self._wire = wire
+        self._gate = gate
         self._max_body = cache.max_body_bytes
         self._pipeline = pipeline
         self._upstreams = upstreams
@@ -149,11 +153,20 @@ class Server(web.Server):
             return exchange.refuse(404, f"the proxy has no page for {asked}", "not_found")
         way = self._routing.way(path)
         target = way.inner(target)
-        if _is_websocket(message, fields):
-            return await self._tunnel(exchange, target, fields, self._upstreams[way.unread.name])
         dialect = self._cached(method, target.partition(b"?")[0], way)
+        client = self._gate.admit(fields, target) if self._gate is not None else None
+        call = Call(
+            method=method, target=target, fields=fields, body=None, dialect=dialect, peer=peer, way=way, client=client
+        )
+        if client is None and self._gate is not None:
+            # Its body is not read: nobody knows who sends it.
+            exchange.ends_with_connection = True
+            await exchange.send(self._pipeline.turned_away(call))
+            return ENDS
+        if _is_websocket(message, fields):
+            return await self._tunnel(exchange, call)
         body = await request_body(connection, message, payload, fields, whole_up_to=self._max_body if dialect else 0)
-        call = Call(method=method, target=target, fields=fields, body=body, dialect=dialect, peer=peer, way=way)
+        call = replace(call, body=body)
         try:
             if dialect is None:
                 await self._pipeline.forward(call, exchange.send)
@@ -172,15 +185,20 @@ class Server(web.Server):
         expects = b"expect" in fields
         if reply is not None and reply.repeat is not None and self._wire is not None and not expects:
             octets, again = connection.taken_octets(fields), exchange.again(reply, reply.repeat.head_at)
-            if octets is not None and again is not None:
+            known = self._gate is None or self._gate.admit(fields, target) == client
+            if octets is not None and again is not None and known:
                 self._wire.remember(octets, reply.repeat, again)
         return exchange.after
 
-    async def _tunnel(self, exchange: Exchange, target: bytes, fields: Fields, upstream: Upstream) -> Sent:
-        self._pipeline.tunnelled()
-        tunnel = Tunnel(upstream)
+    async def _tunnel(self, exchange: Exchange, call: Call) -> Sent:
+        refused = self._pipeline.tunnelled(call)
+        if refused is not None:
+            exchange.ends_with_connection = True
+            await exchange.send(refused)
+            return ENDS
+        tunnel = Tunnel(self._upstreams[call.way.unread.name])
         try:
-            opened = await tunnel.open(exchange.method, target, fields)
+            opened = await tunnel.open(exchange.method, call.target, call.fields)
         except UpstreamError as error:
             return exchange.refuse(502, str(error), _code(error))
         if isinstance(opened, Refused):

@@ -52,6 +52,8 @@ class UpstreamSettings:
     add_headers: Mapping[str, str] = setting({}, secret=True)
     keepalive_s: float = setting(20.0, least=0)
     max_idle_connections: int = setting(256, least=0)
+    key_env: str = "OPENAI_API_KEY"
+    key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class NamedUpstreamSettings(UpstreamSettings):
     """One more provider, and which calls go to it instead of to the default one."""
 
     url: str = ""
+    key_env: str = ""
     prefix: str = ""
     paths: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -81,6 +84,15 @@ class ServerSettings:
     max_header_bytes: int = setting(65536, least=1024)
     max_header_fields: int = setting(512, least=16)
     trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """Whose key goes to the provider, and who may ask with it."""
+
+    mode: str = setting("passthrough", choices=("passthrough", "shared"))
+    file: str = "askonce-keys.json"
+    anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +249,7 @@ class Config:
     upstream: UpstreamSettings = UpstreamSettings()
     upstreams: Mapping[str, NamedUpstreamSettings] = setting({})
     server: ServerSettings = ServerSettings()
+    keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
     replay: ReplaySettings = ReplaySettings()
     store: StoreSettings = StoreSettings()

@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 from proxy import headers
+from proxy.credential import Credential
 from proxy.dialing import Dialer
 from proxy.errors import Broke, Garbled, told
 from proxy.headers import Fields
@@ -68,7 +69,9 @@ class _Lease:
 class Upstream:
     """Connections to one provider: opened when needed, kept while idle, never shared by two requests."""
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: UpstreamSettings, credential: Credential | None = None) -> None:
+        self._credential = credential
+        """Set where the proxy holds the provider's key: then no key of a client's goes there."""
         self.origin: Origin = origin(settings.url)
         self._settings = settings
         self._add = {
@@ -113,6 +116,8 @@ class Upstream:
 
     def _request(self, method: bytes, target: bytes, fields: Fields, keep: Collection[bytes]) -> bytes:
         sent = headers.request_fields(fields, authority=self.origin.authority, keep=keep)
+        if self._credential is not None:
+            sent = self._credential.put(sent)
         if self._add:
             sent = [pair for pair in sent if pair[0].lower() not in self._add] + list(self._add.values())
         before, added = self._dialer.absolute

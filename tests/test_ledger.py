@@ -377,6 +377,8 @@ def test_a_request_is_told_without_its_texts() -> None:
     expected = {
         "time": "2025-10-09T08:53:20Z",
         "model": "gpt",
+        "client": "",
+        "team": "",
         "tag": "batch",
         "outcome": "MISS",
         "reason": "not_found",

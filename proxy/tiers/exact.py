@@ -40,7 +40,7 @@ class ExactTier:
         self._varies: dict[str, frozenset[bytes]] = {}
         self._faulty = False
         self.generation = 0
-        """Grows whenever something is learned that changes under which key a call is found."""
+        """Grows whenever something is learned that changes under which key a call is found, or who may be answered."""
 
     def __repr__(self) -> str:
         return f"<ExactTier on {self._store!r}>"
@@ -69,6 +69,10 @@ class ExactTier:
         self._varies[dialect] = known
         self.generation += 1
         return True
+
+    def turn(self) -> None:
+        """Who may be answered is no longer what it was: what was remembered of hits no longer holds."""
+        self.generation += 1
 
     async def look_up(self, key: Key, *, max_age_s: float | None) -> Found | Missed:
         """The entry under *key*, if it is young enough for the request."""
