@@ -101,7 +101,7 @@ def _layer(layer: Layer, x: Array, n: int, t: int, hidden: Array | None) -> Arra
     x = _normal(attended, layer.norm, layer.norm_bias)
     wide = x @ layer.up
     wide += layer.up_bias
-    narrow = _gelu(wide) @ layer.down
+    narrow = gelu(wide) @ layer.down
     narrow += layer.down_bias
     narrow += x
     return _normal(narrow, layer.last_norm, layer.last_norm_bias)
@@ -120,7 +120,8 @@ def _normal(x: Array, weight: Array, bias: Array) -> Array:
     return x
 
 
-def _gelu(x: Array) -> Array:
+def gelu(x: Array) -> Array:
+    """x times the normal cumulative distribution at x."""
     bounded = np.clip(x, -_PHI_BOUND, _PHI_BOUND)
     square = bounded * bounded
     odd = square * _PHI[2]

@@ -57,6 +57,9 @@ _JOINING = frozenset(
 )
 """What stands between two things whose order does not matter."""
 
+_CLAUSES = frozenset({"when", "if", "while", "because", "true"})
+"""A clause may stand before or after the other."""
+
 LONGEST_PHRASE = 3
 
 
@@ -98,6 +101,8 @@ def _phrase(words: Sequence[Word], at: int) -> tuple[str, ...]:
 
 def turned_route(asked: Sequence[Word], cached: Sequence[Word]) -> tuple[str, str] | None:
     """The words of two routes of which one is the other backwards."""
+    if any(word.stem in SYMMETRIC for word in (*asked, *cached)):
+        return None
     one, other = route(asked), route(cached)
     if not (one.origin and one.goal and other.origin and other.goal):
         return None
@@ -130,6 +135,8 @@ def swapped(asked: Sequence[Word], cached: Sequence[Word]) -> tuple[str, str] | 
     while one[last - 1] == other[last - 1]:
         last -= 1
     a, b = one[first:last], other[first:last]
+    if _CLAUSES & set(a):
+        return None
     passive = _passive(asked) != _passive(cached)
     for left in range(1, min(LONGEST_PHRASE, len(a) - 1) + 1):
         for right in range(1, min(LONGEST_PHRASE, len(a) - left) + 1):
@@ -142,11 +149,7 @@ def swapped(asked: Sequence[Word], cached: Sequence[Word]) -> tuple[str, str] | 
             if passive:
                 # One of the two is in the passive voice: there the places do change.
                 return None
-            if first == 0 and last == len(one) and not _verbal(middle):
-                return None
             return " ".join(a), " ".join(b)
-    if passive or len(one) > 12:
-        return None
     return None
 
 
@@ -156,29 +159,22 @@ def turned_voice(asked: Sequence[Word], cached: Sequence[Word]) -> tuple[str, st
     if one == other:
         return None
     passive, active = (asked, cached) if one else (cached, asked)
-    agent = _after_by(passive)
-    names = [word.stem for word in active if word.lower not in STOPWORDS]
-    others = [word.stem for word in passive if word.lower not in STOPWORDS]
-    if not agent or sorted(names) != sorted(others) or agent[-1] not in names:
+    agent, actor = _after(passive, ("by",)), _after(active, ("do", "does", "did"))
+    names = sorted(word.stem for word in active if word.lower not in STOPWORDS)
+    others = sorted(word.stem for word in passive if word.lower not in STOPWORDS)
+    if not agent or not actor or names != others or actor[0] in agent or agent[-1] not in names:
         return None
-    # In the active voice the one who acts comes first.
-    if names.index(agent[-1]) > (len(names) - 1) / 2 and others[0] == names[0]:
-        spelled = " ".join(word.lower for word in active), " ".join(word.lower for word in passive)
-        return (spelled[1], spelled[0]) if one else spelled
-    return None
+    spelled = " ".join(word.lower for word in active), " ".join(word.lower for word in passive)
+    return (spelled[1], spelled[0]) if one else spelled
 
 
 def _core(words: Sequence[Word]) -> list[str]:
     return [
-        word.stem
+        "i" if word.lower == "me" else word.stem
         for word in words
         if word.lower not in _ARTICLES
         and word.lower not in ("do", "does", "did", "is", "are", "was", "were", "be", "been", "by", "please")
     ]
-
-
-def _verbal(middle: Sequence[str]) -> bool:
-    return bool(middle)
 
 
 def _passive(words: Sequence[Word]) -> bool:
@@ -188,8 +184,9 @@ def _passive(words: Sequence[Word]) -> bool:
     )
 
 
-def _after_by(words: Sequence[Word]) -> tuple[str, ...]:
+def _after(words: Sequence[Word], marks: Sequence[str]) -> tuple[str, ...]:
+    """The phrase after the first of *marks*."""
     for at, word in enumerate(words):
-        if word.lower == "by":
+        if word.lower in marks:
             return _phrase(words, at + 1)
     return ()

@@ -7,15 +7,11 @@ from proxy.guards.text import Word
 
 _NO_NAMES = frozenset({"i", "ok", "tv", "pc", "faq", "id", "url", "pm", "am", "mr", "mrs", "ms", "dr"})
 
-MOSTLY_CAPITALS = 0.6
-"""A text with more capitals than this is a title: its capitals say nothing."""
-
 
 def names_of(words: Sequence[Word]) -> tuple[str, ...]:
     """The names among *words*, in lower case, neighbours together: ``new york``."""
     proper = [word for word in words if word.kind == "word"]
-    capital = [word for word in proper if word.raw[0].isupper()]
-    if len(proper) >= 4 and len(capital) > MOSTLY_CAPITALS * len(proper):
+    if _titled(proper):
         return ()
     found: list[str] = []
     joined = False
@@ -26,6 +22,7 @@ def names_of(words: Sequence[Word]) -> tuple[str, ...]:
             and not (word.opens and not (len(word.raw) > 1 and word.raw.isupper() and len(proper) > 2))
             and word.lower not in STOPWORDS
             and word.lower not in _NO_NAMES
+            and len(word.lower) > 1
         )
         if named and joined:
             found[-1] += f" {word.lower}"
@@ -33,6 +30,15 @@ def names_of(words: Sequence[Word]) -> tuple[str, ...]:
             found.append(word.lower)
         joined = named
     return tuple(dict.fromkeys(found))
+
+
+def _titled(proper: Sequence[Word]) -> bool:
+    """A Text Written Like This, or LIKE THIS: its capitals say nothing."""
+    capital = [word for word in proper[1:] if word.raw[0].isupper()]
+    small = [word for word in proper[1:] if word.lower in STOPWORDS and len(word.lower) > 1]
+    if any(word.raw[0].isupper() for word in small):
+        return len(capital) * 2 > len(proper)
+    return not small and len(proper) > 3 and len(capital) == len(proper) - 1
 
 
 def same(name: str, words: Sequence[Word]) -> bool:
@@ -66,8 +72,11 @@ def _spells(short: str, lowers: Sequence[str]) -> bool:
 
 
 def _near(one: str, other: str) -> bool:
-    """Equal but for one letter, in words long enough for that to be a slip; or a plural."""
+    """Equal but for one letter, in words long enough for that to be a slip; or one root: ``italy``, ``italians``."""
     if one == other:
+        return True
+    root = min(len(one), len(other)) - 1
+    if root >= 4 and one[:root] == other[:root]:
         return True
     if len(one) < 5 or len(other) < 5 or abs(len(one) - len(other)) > 1 or one[0] != other[0]:
         return False

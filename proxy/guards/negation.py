@@ -37,7 +37,8 @@ def negations(words: Sequence[Word]) -> tuple[str, ...]:
     """The negating words of a text, as they were written."""
     lowers = [word.lower for word in words]
     found: list[str] = []
-    at = 0
+    # "Isn't it an insect?" asks what "is it an insect?" asks.
+    at = 2 if lowers[1:2] == ["not"] and lowers[0] not in ("do", "can") and words[0].raw == words[1].raw else 0
     while at < len(words):
         idiom = next((each for each in _IDIOMS if tuple(lowers[at : at + len(each)]) == each), None)
         if idiom is not None:

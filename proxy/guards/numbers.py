@@ -61,78 +61,75 @@ WORDS: dict[str, Decimal] = {
 AMBIGUOUS = frozenset({"one", "second", "first", "quarter", "half", "double", "zero"})
 """Numbers that are as often something else: "which one", "a second", "first, open the file"."""
 
-UNITS: dict[str, str] = {
-    spelling: spellings.split()[0]
-    for spellings in (
-        "$ usd dollar buck",
-        "€ eur euro",
-        "£ gbp pound quid",
-        "¥ jpy yen",
-        "₹ inr rupee",
-        "% percent pct",
-        "km kilometer kilometre",
-        "m meter metre",
-        "cm centimeter centimetre",
-        "mm millimeter millimetre",
-        "mile mi",
-        "ft foot",
-        "inch in",
-        "yard yd",
-        "kg kilogram kilo",
-        "g gram gm",
-        "mg milligram",
-        "lb lbs",
-        "oz ounce",
-        "l liter litre",
-        "ml milliliter millilitre",
-        "gallon gal",
-        "second sec",
-        "minut min minute",
-        "hour hr",
-        "day",
-        "week wk",
-        "month",
-        "year yr",
-        "kb kilobyte",
-        "mb megabyte",
-        "gb gigabyte",
-        "tb terabyte",
-        "celsius centigrade",
-        "fahrenheit",
-        "am",
-        "pm",
-    )
-    for spelling in spellings.split()
-}
-"""Spelling to one name for each unit, by stem."""
+_MEASURES = """
+usd: $ usd dollar buck; eur: € eur euro; gbp: £ gbp pound quid; jpy: ¥ jpy yen; inr: ₹ inr rupee; chf: chf franc
+1 m: m meter metre; 1000 m: km kilometer kilometre; 0.01 m: cm centimeter centimetre; 0.001 m: mm millimeter millimetre
+1609.344 m: mile mi; 0.3048 m: ft foot; 0.0254 m: inch; 0.9144 m: yd yard
+1 g: g gram gm; 1000 g: kg kilogram kilo; 0.001 g: mg milligram; 453.59 g: lb lbs; 28.35 g: oz ounce
+1 l: l liter litre; 0.001 l: ml milliliter millilitre; 3.785 l: gallon gal
+1 s: second sec; 60 s: minut min minute; 3600 s: hour hr; 86400 s: day; 604800 s: week wk fortnight
+1 month: month; 12 month: year yr; 3 month: quarter; 120 month: decade; 1200 month: century
+1 kb: kb kilobyte; 1000 kb: mb megabyte; 1000000 kb: gb gigabyte; 1000000000 kb: tb terabyte
+0.01 part: % percent pct; celsius: celsius centigrade; fahrenheit: fahrenheit; 1 am: am; 1 pm: pm
+"""
+
+UNITS: dict[str, tuple[Decimal, str]] = {}
+"""Spelling, by stem, to how much of which measure it is."""
+
+for _entry in _MEASURES.replace("\n", ";").split(";"):
+    _measure, _, _spellings = _entry.strip().partition(": ")
+    _factor, _, _name = _measure.rpartition(" ")
+    for _spelling in _spellings.split():
+        UNITS[_spelling] = (Decimal(_factor or 1), _name)
+
+Quantity = tuple[Decimal, str, str]
+"""A value in its measure's own unit, the measure (empty where none is named), and the words."""
 
 
-def numbers_of(words: Sequence[Word]) -> tuple[tuple[Decimal, str, str], ...]:
-    """(value, unit, the words) of each number; the unit is empty where none is known."""
-    found: list[tuple[Decimal, str, str]] = []
+def numbers_of(words: Sequence[Word]) -> tuple[Quantity, ...]:
+    """Each quantity in *words*: two metres and 200 cm are one, 3 pm and 15:00 are."""
+    found: list[Quantity] = []
     at = 0
     while at < len(words):
         value, used = _value(words, at)
         if value is None:
             at += 1
             continue
-        spelled = " ".join(word.raw for word in words[at : at + used])
-        after = words[at + used] if at + used < len(words) else None
+        spelled = " ".join(dict.fromkeys(word.raw for word in words[at : at + used]))
+        after, skipped = _following(words, at, used)
         before = words[at - 1] if at else None
-        unit = ""
+        factor, measure = Decimal(1), ""
         if after is not None and after.stem in UNITS:
-            unit = UNITS[after.stem]
+            factor, measure = UNITS[after.stem]
+            used += skipped
         elif before is not None and before.kind == "sign":
-            unit = UNITS.get(before.lower, "")
-        if used == 1 and words[at].lower in AMBIGUOUS and not unit:
+            factor, measure = UNITS.get(before.lower, (Decimal(1), ""))
+        if not measure and words[at].lower in AMBIGUOUS and used == 1:
             at += used
             continue
-        if used == 1 and words[at].lower == "second" and before is not None and before.lower in ("a", "per", "every"):
-            at += used
-            continue
-        found.append((value, unit, f"{spelled} {after.raw}" if unit and after is not None else spelled))
+        if measure in ("am", "pm"):
+            value, measure = _hour(value, measure), "o'clock"
+        elif ":" in words[at].lower:
+            measure = "o'clock"
+        whole = value * factor
+        named = f"{spelled} {after.raw}" if measure and after is not None and after.raw not in spelled else spelled
+        found.append((whole.normalize(), measure, named))
         at += used
     return tuple(found)
+
+
+def _following(words: Sequence[Word], at: int, used: int) -> tuple[Word | None, int]:
+    """The word that a number counts, and how many words it takes: ``half an hour``, ``a quarter of an hour``."""
+    end = at + used
+    if words[at].lower in ("half", "quarter"):
+        for skip in ("a", "an"), ("of", "a"), ("of", "an"):
+            if tuple(word.lower for word in words[end : end + len(skip)]) == skip and end + len(skip) < len(words):
+                return words[end + len(skip)], len(skip) + 1
+    return (words[end], 1) if end < len(words) else (None, 0)
+
+
+def _hour(value: Decimal, half: str) -> Decimal:
+    return value % 12 + (12 if half == "pm" else 0)
 
 
 def _value(words: Sequence[Word], at: int) -> tuple[Decimal | None, int]:
@@ -165,9 +162,15 @@ def digits(text: str) -> Decimal | None:
     """The value of *text*; None where it is no plain number (a date, a time, a range)."""
     plain = text.replace(",", "") if _grouped(text) else text.replace(",", ".")
     try:
-        # A time or a fraction is compared as it is written.
-        return Decimal(plain) if ":" not in plain and "/" not in plain else None
-    except InvalidOperation:
+        if ":" in plain:
+            hours, _, minutes = plain.partition(":")
+            return Decimal(hours) + Decimal(minutes) / 60
+        if "/" in plain:
+            # A fraction; a date of three parts is no number.
+            over, _, under = plain.partition("/")
+            return Decimal(over) / Decimal(under)
+        return Decimal(plain)
+    except (InvalidOperation, ZeroDivisionError):
         return None
 
 

@@ -15,51 +15,61 @@ Guard = Callable[[Parsed, Parsed], Conflict]
 
 
 def numbers(asked: Parsed, cached: Parsed) -> Conflict:
-    """Other numbers, or one that only one of the texts has."""
-    one = sorted(value for value, _, _ in asked.numbers)
-    other = sorted(value for value, _, _ in cached.numbers)
-    if set(one) == set(other):
-        return None
-    return (
-        ", ".join(words for value, _, words in asked.numbers if value not in other),
-        ", ".join(words for value, _, words in cached.numbers if value not in one),
-    )
+    """Each has a number that the other lacks."""
+    mine, theirs = _unshared(asked, cached)
+    return (", ".join(mine), ", ".join(theirs)) if mine and theirs else None
+
+
+def numbers_missing(asked: Parsed, cached: Parsed) -> Conflict:
+    """A number that only one of them has."""
+    mine, theirs = _unshared(asked, cached)
+    return (", ".join(mine), ", ".join(theirs)) if bool(mine) != bool(theirs) else None
 
 
 def units(asked: Parsed, cached: Parsed) -> Conflict:
     """The same number of something else."""
-    for value, unit, words in asked.numbers:
+    for value, measure, words in asked.numbers:
         same = [(theirs, spelled) for number, theirs, spelled in cached.numbers if number == value]
         known = [pair for pair in same if pair[0]]
-        if unit and known and all(theirs != unit for theirs, _ in known):
+        if measure and known and all(theirs != measure for theirs, _ in known):
             return words, known[0][1]
     return None
 
 
+_COMMUTING = frozenset(
+    {"time", "times", "plus", "multiply", "multipli", "multiplied", "add", "sum", "product", "and", "x", "by", "%"}
+)
+
+
 def order_of_numbers(asked: Parsed, cached: Parsed) -> Conflict:
-    """The same numbers in another order: from 5 to 10, from 10 to 5."""
+    """The same numbers in another order, all else alike: from 5 to 10, from 10 to 5."""
     one, other = [value for value, _, _ in asked.numbers], [value for value, _, _ in cached.numbers]
-    if len(one) == len(other) == 2 and one == other[::-1] and one != other:
-        return " ".join(words for _, _, words in asked.numbers), " ".join(words for _, _, words in cached.numbers)
-    return None
+    if len(one) != 2 or one != other[::-1] or one == other or _COMMUTING & (asked.known | cached.known):
+        return None
+    values = {word for _, _, words in (*asked.numbers, *cached.numbers) for word in words.lower().split()}
+    if [word for word in asked.stems if word not in values] != [word for word in cached.stems if word not in values]:
+        return None
+    return " ".join(words for _, _, words in asked.numbers), " ".join(words for _, _, words in cached.numbers)
 
 
 def identifiers(asked: Parsed, cached: Parsed) -> Conflict:
-    """Codes, versions, addresses, paths: whatever has digits or joints in it and is not the same."""
-    one = {_bare(each): each for each in asked.identifiers}
-    other = {_bare(each): each for each in cached.identifiers}
-    joined_one, joined_other = _run_together(asked), _run_together(cached)
-    mine = [spelled for bare, spelled in one.items() if bare not in other and bare not in joined_other]
-    theirs = [spelled for bare, spelled in other.items() if bare not in one and bare not in joined_one]
-    return (", ".join(mine), ", ".join(theirs)) if mine or theirs else None
+    """Codes, versions, addresses, paths: each has one that the other lacks."""
+    mine, theirs = _unshared_identifiers(asked, cached)
+    return (", ".join(mine), ", ".join(theirs)) if mine and theirs else None
+
+
+def identifiers_missing(asked: Parsed, cached: Parsed) -> Conflict:
+    """A code, a version, an address that only one of them has."""
+    mine, theirs = _unshared_identifiers(asked, cached)
+    return (", ".join(mine), ", ".join(theirs)) if bool(mine) != bool(theirs) else None
 
 
 def negation(asked: Parsed, cached: Parsed) -> Conflict:
     """One of them is negated and the other is not."""
     if len(asked.negations) % 2 == len(cached.negations) % 2:
         return None
-    plain = cached if asked.negations and len(asked.negations) % 2 else asked
-    if plain.softly_negative or _opposites(asked, cached) is not None:
+    negated, plain = (asked, cached) if len(asked.negations) % 2 else (cached, asked)
+    if set(plain.softly_negative) - set(negated.softly_negative) or _opposites(asked, cached) is not None:
         # "won't start" and "fails to start"; "not active" and "passive".
         return None
     return ", ".join(asked.negations), ", ".join(cached.negations)
@@ -67,10 +77,14 @@ def negation(asked: Parsed, cached: Parsed) -> Conflict:
 
 def opposites(asked: Parsed, cached: Parsed) -> Conflict:
     """A word in the one and its opposite in the other."""
-    if len(asked.negations) % 2 != len(cached.negations) % 2:
-        # "not active" against "passive": two turns lead back.
+    one, other = _compared(asked), _compared(cached)
+    turned = one is not None and other is not None and (one[0] == other[2] or one[2] == other[0])
+    if turned or len(asked.negations) % 2 != len(cached.negations) % 2:
+        # "not active" against "passive", "A is bigger than B" against "B is smaller than A": two turns lead back.
         return None
-    return _opposites(asked, cached)
+    if _count_of_opposites(asked, cached) > 1:
+        return None
+    return _opposites(asked, cached) or _particles(asked, cached)
 
 
 def categories(asked: Parsed, cached: Parsed) -> Conflict:
@@ -92,52 +106,31 @@ def proper_names(asked: Parsed, cached: Parsed) -> Conflict:
     return ", ".join(mine), ", ".join(theirs)
 
 
-_NOW = frozenset({"today", "now", "currently", "current", "tonight", "present"})
-_DAYS = {
-    "yesterday": "yesterday",
-    "tomorrow": "tomorrow",
-    "tonight": "tonight",
-    "ago": "ago",
-}
+_DAYS = frozenset({"yesterday", "tomorrow", "tonight"})
 _RELATIVE = {
     "last": "last",
-    "next": "next",
     "previous": "last",
     "past": "last",
+    "next": "next",
     "coming": "next",
     "upcoming": "next",
     "following": "next",
 }
 _PERIODS = frozenset(
-    {
-        "week",
-        "month",
-        "year",
-        "quarter",
-        "weekend",
-        "night",
-        "day",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "season",
-        "summer",
-        "winter",
-        "time",
-    }
+    {"week", "month", "year", "quarter", "weekend", "night", "monday", "tuesday", "wednesday", "thursday", "friday"}
+    | {"saturday", "sunday", "season", "summer", "winter"}
 )
 
 
 def moments(asked: Parsed, cached: Parsed) -> Conflict:
-    """Another day, another week, before instead of after."""
+    """Another day or week, or one that only one of them names; before instead of after."""
     mine, theirs = _moments(asked), _moments(cached)
-    if mine.keys() == theirs.keys():
-        return None
-    return " ".join(mine.values()), " ".join(theirs.values())
+    if mine.keys() != theirs.keys():
+        return " ".join(mine.values()), " ".join(theirs.values())
+    for one, other in (("before", "after"), ("after", "before")):
+        if one in asked.known - cached.known and other in cached.known - asked.known:
+            return one, other
+    return None
 
 
 _BECOMING = frozenset({"becom", "become"})
@@ -147,7 +140,7 @@ _FORMERLY = frozenset({"formerly", "former", "previously", "ex"})
 def aspect(asked: Parsed, cached: Parsed) -> Conflict:
     """Being something, becoming it, having been it."""
     mine, theirs = _aspect(asked), _aspect(cached)
-    return (mine or "is", theirs or "is") if mine != theirs and _alike(asked, cached) else None
+    return (mine or "is", theirs or "is") if mine != theirs else None
 
 
 def comparison(asked: Parsed, cached: Parsed) -> Conflict:
@@ -155,11 +148,10 @@ def comparison(asked: Parsed, cached: Parsed) -> Conflict:
     one, other = _compared(asked), _compared(cached)
     if one is None or other is None:
         return None
-    (left, _, right), (their_left, _, their_right) = one, other
-    if left == their_right and right == their_left and left != right:
-        word, their_word = one[1], other[1]
-        if word == their_word or frozenset((word, their_word)) not in OPPOSITES:
-            return f"{left} {word} than {right}", f"{their_left} {their_word} than {their_right}"
+    (left, word, right), (their_left, their_word, their_right) = one, other
+    # With another comparative the exchange may well lead back: "A is hotter than B" and "B is cooler than A".
+    if word == their_word and left == their_right and right == their_left and left != right:
+        return f"{left} {word} than {right}", f"{their_left} {their_word} than {their_right}"
     return None
 
 
@@ -198,6 +190,21 @@ def question_word(asked: Parsed, cached: Parsed) -> Conflict:
 _MODALS = {"should": "should", "must": "must", "ought": "should", "may": "may", "might": "may"}
 
 
+def tense(asked: Parsed, cached: Parsed) -> Conflict:
+    """What will be, and what was."""
+    mine, theirs = _tense(asked), _tense(cached)
+    return (mine, theirs) if mine != theirs else None
+
+
+def _tense(parsed: Parsed) -> str:
+    lowers = {word.lower for word in parsed.words}
+    if lowers & {"will", "going", "shall", "won't"}:
+        return "future"
+    if lowers & {"did", "was", "were", "had"}:
+        return "past"
+    return "present"
+
+
 def obligation(asked: Parsed, cached: Parsed) -> Conflict:
     """Should, must, may."""
     mine = {_MODALS[stem] for stem in asked.known if stem in _MODALS}
@@ -231,6 +238,32 @@ def addition(asked: Parsed, cached: Parsed) -> Conflict:
     return (" ".join(mine), " ".join(theirs)) if bool(mine) != bool(theirs) else None
 
 
+def _unshared(asked: Parsed, cached: Parsed) -> tuple[list[str], list[str]]:
+    """The words of the numbers that the other text does not have."""
+    ours = {value for value, _, _ in asked.numbers}
+    others = {value for value, _, _ in cached.numbers}
+    joined, their_joined = _run_together(asked), _run_together(cached)
+    return (
+        [words for value, _, words in asked.numbers if value not in others and not _within(words, their_joined)],
+        [words for value, _, words in cached.numbers if value not in ours and not _within(words, joined)],
+    )
+
+
+def _within(words: str, joined: frozenset[str]) -> bool:
+    """Whether a number is the end of a word of the other text: the 3 of ``python3``."""
+    return words.isdigit() and any(each.endswith(words) and not each.isdigit() for each in joined)
+
+
+def _unshared_identifiers(asked: Parsed, cached: Parsed) -> tuple[list[str], list[str]]:
+    one = {_bare(each): each for each in asked.identifiers}
+    other = {_bare(each): each for each in cached.identifiers}
+    joined_one, joined_other = _run_together(asked), _run_together(cached)
+    return (
+        [spelled for bare, spelled in one.items() if bare not in other and bare not in joined_other],
+        [spelled for bare, spelled in other.items() if bare not in one and bare not in joined_one],
+    )
+
+
 def _bare(identifier: str) -> str:
     return identifier.replace("-", "").replace("_", "").replace("/", "").rstrip(".").removesuffix("s")
 
@@ -251,8 +284,35 @@ def _opposites(asked: Parsed, cached: Parsed) -> Conflict:
     return None
 
 
+_PARTICLES = {"in": "out", "out": "in", "on": "off", "off": "on", "up": "down", "down": "up", "over": "under"}
+
+
+def _particles(asked: Parsed, cached: Parsed) -> Conflict:
+    """``Opt in`` and ``opt out``, ``turn on`` and ``turn off``."""
+    theirs = {(one, other) for one, other in pairwise(cached.stems)}
+    for one, other in pairwise(asked.stems):
+        turned = _PARTICLES.get(other)
+        if turned is not None and (one, turned) in theirs and (one, other) not in theirs:
+            return f"{one} {other}", f"{one} {turned}"
+    return None
+
+
+def _count_of_opposites(asked: Parsed, cached: Parsed) -> int:
+    """ "More pessimistic" against "less optimistic": two opposites lead back."""
+    mine, theirs = asked.known - cached.known, cached.known - asked.known
+    return sum(
+        any(
+            frozenset((word, other)) in OPPOSITES or _prefixed(word, other) or _prefixed(other, word)
+            for other in theirs
+        )
+        for word in mine
+    )
+
+
 def _prefixed(word: str, other: str) -> bool:
-    return len(word) > 3 and any(other == prefix + word for prefix in NEGATING_PREFIXES)
+    return len(word) > 3 and any(
+        other == prefix + word for prefix in NEGATING_PREFIXES if len(prefix) > 1 or len(word) > 6
+    )
 
 
 def _raw(parsed: Parsed, wanted: str) -> str:
@@ -280,8 +340,6 @@ def _moments(parsed: Parsed) -> dict[str, str]:
     lowers = [word.lower for word in parsed.words]
     for at, lower in enumerate(lowers):
         if lower in _DAYS:
-            found[_DAYS[lower]] = lower
-        elif lower in ("before", "after", "until", "since", "during"):
             found[lower] = lower
         elif lower in _RELATIVE and at + 1 < len(lowers) and stem(lowers[at + 1]) in _PERIODS:
             found[f"{_RELATIVE[lower]} {stem(lowers[at + 1])}"] = f"{lower} {lowers[at + 1]}"
@@ -299,13 +357,6 @@ def _aspect(parsed: Parsed) -> str:
     if _BECOMING & parsed.known:
         return "becoming"
     return ""
-
-
-def _alike(asked: Parsed, cached: Parsed) -> bool:
-    """All content words shared but for one on each side at most."""
-    mine = [word for word in asked.content if word not in cached.known and word not in _BECOMING]
-    theirs = [word for word in cached.content if word not in asked.known and word not in _BECOMING]
-    return len(mine) <= 1 and len(theirs) <= 1
 
 
 def _compared(parsed: Parsed) -> tuple[str, str, str] | None:
@@ -358,9 +409,11 @@ def _question(parsed: Parsed) -> str:
 
 HARD: dict[str, Guard] = {
     "numbers": numbers,
+    "numbers_missing": numbers_missing,
     "units": units,
     "order_of_numbers": order_of_numbers,
     "identifiers": identifiers,
+    "identifiers_missing": identifiers_missing,
     "negation": negation,
     "opposites": opposites,
     "categories": categories,
@@ -374,8 +427,12 @@ HARD: dict[str, Guard] = {
 }
 """Guards of which each is a reason not to serve, where both texts are short."""
 
+ALWAYS = frozenset({"numbers", "units", "identifiers", "pronouns", "routes", "roles", "comparison", "order_of_numbers"})
+"""Hard guards that need no likeness of the rest: what they find is a difference however it is said."""
+
 SOFT: dict[str, Guard] = {
     "question_word": question_word,
+    "tense": tense,
     "obligation": obligation,
     "possession": possession,
     "replacement": replacement,

@@ -40,7 +40,7 @@ SYMMETRIC = _stems("symmetric")
 COMPARATIVES = _words("comparatives")
 """What may stand before ``than``, beside words in -er."""
 
-NEGATING_PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "de", "anti", "mis")
+NEGATING_PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "de", "anti", "mis", "a")
 
 
 def _opposites() -> Iterator[frozenset[str]]:

@@ -58,6 +58,32 @@ _EXPANDED = {
     "ive": ("i", "have"),
 }
 
+_COUNTED = re.compile(r"[€$£]?(\d+(?:[.,]\d+)*)-?([a-z]+)")
+
+_COUNTS = {
+    **{
+        unit: unit
+        for unit in ("day", "days", "week", "month", "year", "hour", "minute", "second", "foot", "inch", "mile")
+    },
+    **{
+        unit: unit
+        for unit in ("km", "cm", "mm", "kg", "mg", "ml", "lb", "lbs", "gb", "mb", "tb", "kb", "pm", "am", "usd", "eur")
+    },
+    "k": "thousand",
+    "h": "hour",
+    "hr": "hour",
+    "hrs": "hour",
+    "min": "minute",
+    "mins": "minute",
+    "yr": "year",
+    "yrs": "year",
+    "ft": "foot",
+    "m": "m",
+    "g": "g",
+    "l": "l",
+}
+"""What may follow a number without a space, and how it is written with one."""
+
 _ENDINGS = {"s": "is", "re": "are", "ve": "have", "ll": "will", "d": "would", "m": "am"}
 
 
@@ -90,6 +116,11 @@ def words_of(text: str) -> tuple[Word, ...]:
         if kind == "word":
             for part in _parts(lower):
                 found.append(Word(part, stem(part), raw, kind, opens))
+        elif kind == "mixed" and (joined := _COUNTED.fullmatch(lower)) and joined.group(2) in _COUNTS:
+            # "30-day", "5k", "12h": a number and what it counts.
+            count = _COUNTS[joined.group(2)]
+            found.append(Word(joined.group(1), joined.group(1), raw, "number", opens))
+            found.append(Word(count, stem(count), raw, "word", False))
         else:
             if kind in ("address", "path", "mixed"):
                 lower = lower.rstrip(".,;:-")
