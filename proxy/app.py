@@ -34,7 +34,7 @@ from proxy.errors import AskonceError, CacheError, ClientsError, ConfigError
 from proxy.gate import Gate
 from proxy.keyfile import KeyFile
 from proxy.ledger import Ledger
-from proxy.pages import answers, metrics, status, windows
+from proxy.pages import answers, feedback, metrics, status, windows
 from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
@@ -190,7 +190,14 @@ class App:
             pages[b"/healthz"] = health
         if own.health:
             pages[b"/health"] = health
-        return {(b"GET", path): page for path, page in pages.items()}
+        given = doors.operators(feedback.page(self.semantic.verdict))
+        posted: dict[bytes, Page] = {OWN + b"feedback": given}
+        if own.guide:
+            posted[b"/v1/cache/feedback"] = given
+        return {
+            **{(b"GET", path): page for path, page in pages.items()},
+            **{(b"POST", path): page for path, page in posted.items()},
+        }
 
     async def _counted(self) -> tuple[Books, float]:
         """What was counted, and since when: by all who count together, or where that cannot be read, here."""

@@ -218,6 +218,7 @@ class OwnPathSettings:
     health: bool = True
     stats: bool = True
     metrics: bool = True
+    guide: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,7 @@ OTHER: dict[str, Any] = {
     "own_paths.health": False,
     "own_paths.stats": False,
     "own_paths.metrics": False,
+    "own_paths.guide": False,
     "admin.token": "operators-word",
     "compat.gateway_headers": False,
     "compat.litellm_cache_field": True,

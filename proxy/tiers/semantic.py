@@ -28,7 +28,7 @@ from proxy.question import Question, known_words, symbols
 from proxy.recall import Recalled
 from proxy.settings import SemanticSettings
 from proxy.tasks import Tasks
-from proxy.tiers.pairs import Pairs
+from proxy.tiers.pairs import Alias, Pairs
 from proxy.tiers.questions import Known, Questions
 
 log = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ class SemanticTier:
     async def _recall(self, inquiry: Inquiry) -> Recalled:
         asks = inquiry.question
         alias = self._pairs.alias(inquiry.key)
-        if alias is not None and self._bar.stands(asks.kind, alias.score) and alias.cosine >= inquiry.min_similarity:
+        if alias is not None and self._holds(inquiry, alias):
             return await self._found(inquiry, alias.key, alias.cosine, alias.score, remembered=True)
         if not self._began:
             raise _Apart(Apart.OFF if self.missing else Apart.LOADING)
@@ -272,6 +272,16 @@ class SemanticTier:
             raise _Apart(why)
         judgements = await self._verifier.judge(asks.text, [neighbour for _, neighbour in fit])
         return await self._decide(inquiry, fit, judgements)
+
+    def _holds(self, inquiry: Inquiry, alias: Alias) -> bool:
+        """Whether what was decided for this question before, perhaps for somebody else, would be decided so again."""
+        known = self._questions.get(alias.key)
+        return (
+            known is not None
+            and self._unfit(inquiry, alias.key, known) is None
+            and self._bar.stands(inquiry.question.kind, alias.score)
+            and alias.cosine >= inquiry.min_similarity
+        )
 
     async def _embed_with_others(self, inquiry: Inquiry) -> Vectors:
         """The vector of what is asked; along with it those of its scope that have none yet."""
@@ -412,7 +422,7 @@ class SemanticTier:
         except CacheError as error:
             self._fault(error)
 
-    async def verdict(self, name: str, *, right: bool) -> int:
+    async def verdict(self, name: str, right: bool) -> int:
         """Somebody says that the answer with the id *name*, or all from the entry *name*, were right or wrong.
 
         What was wrong is never served again. How many answers that concerns; an entry that served nobody else and is
