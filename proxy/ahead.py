@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from proxy.errors import UpstreamError
-from proxy.provider import Answer
+from proxy.provider import Incoming
 from proxy.tasks import Tasks
 
 
 class Ahead:
     """Asks once: when it is told to, or when the answer is wanted."""
 
-    def __init__(self, ask: Callable[[], Awaitable[Answer]], tasks: Tasks) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[Incoming]], tasks: Tasks) -> None:
         self._ask = ask
         self._tasks = tasks
-        self._asking: asyncio.Task[Answer] | None = None
+        self._asking: asyncio.Task[Incoming] | None = None
 
     def __repr__(self) -> str:
         return f"<Ahead, {'asking' if self._asking is not None else 'waiting'}>"
@@ -24,7 +24,7 @@ class Ahead:
         if self._asking is None:
             self._asking = asyncio.ensure_future(self._ask())
 
-    async def answer(self) -> Answer:
+    async def answer(self) -> Incoming:
         """The answer, asked for now if that has not been done."""
         if self._asking is None:
             return await self._ask()
@@ -41,7 +41,7 @@ class Ahead:
             self._tasks.start(_let_go(self._asking), name="call off")
 
 
-async def _let_go(asking: asyncio.Task[Answer]) -> None:
+async def _let_go(asking: asyncio.Task[Incoming]) -> None:
     try:
         async with await asking:
             pass

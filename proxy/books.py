@@ -21,8 +21,11 @@ OF_JOINED = "joined"
 """The tier of calls that a fetch answered which somebody else had begun."""
 
 
-TIERS = ("exact", "semantic", OF_JOINED, "items", OF_NO_TIER)
-"""Every tier that there is; ``items`` are parts of requests that were answered before."""
+ITEMS = "items"
+"""The tier of parts of a request that were answered before."""
+
+TIERS = ("exact", "semantic", OF_JOINED, ITEMS, OF_NO_TIER)
+"""Every tier that there is."""
 
 
 class Axis(StrEnum):
@@ -107,6 +110,8 @@ _PLAIN = (
     "bytes_to_clients",
     "bytes_from_upstream",
     "saved_us",
+    "inputs",
+    "inputs_found",
 )
 """Counters that are one number each."""
 
@@ -128,6 +133,9 @@ class Books:
     bytes_from_upstream: int = 0
     saved_us: int = 0
     """Microseconds that the provider had taken for what was given again, less what that took."""
+    inputs: int = 0
+    """Embeddings that were asked for, many in one request."""
+    inputs_found: int = 0
     repeats: Tokens = field(default_factory=Tokens)
     overheads: dict[Overhead, Tokens] = field(default_factory=lambda: {kind: Tokens() for kind in Overhead})
     latency: dict[Outcome, Latency] = field(default_factory=lambda: {outcome: Latency() for outcome in Outcome})
@@ -158,6 +166,8 @@ class Books:
         self.reasons[receipt.reason] += times
         self.bytes_from_clients += receipt.bytes_in * times
         self.bytes_to_clients += receipt.bytes_out * times
+        self.inputs += receipt.inputs * times
+        self.inputs_found += receipt.inputs_found * times
         if receipt.cut is CutOff.CLIENT_LEFT:
             self.clients_left += times
 
@@ -277,6 +287,7 @@ class Books:
             "fetches": self.fetches,
             "kept": self.kept,
             "unkept": {str(unkept): count for unkept, count in self.unkept.items()},
+            "inputs": {"asked": self.inputs, "found": self.inputs_found},
             "bytes": {
                 "from_clients": self.bytes_from_clients,
                 "to_clients": self.bytes_to_clients,

@@ -59,6 +59,10 @@ class Candidate:
     """What may be compared with others by meaning, or why it may not."""
     fallbacks: tuple[str, ...] = ()
     """Further models that the request names, to be tried in place of the first."""
+    inputs: int = 0
+    """How many embeddings it asks for, where it can be taken apart."""
+    pieces: tuple[Key, ...] = ()
+    """Where these are several, the exact key of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,16 @@ def within(exact_of_the_rest: Fingerprint, kind: str) -> str:
     return f"{kind}{digest([b'scope', exact_of_the_rest.exact.encode()]).hex()}"
 
 
+def alone(rest: Fingerprint, given: object) -> Fingerprint | Unfit:
+    """The fingerprint of a call that asks for one input, *given*, and of which *rest* is everything else."""
+    written = canonical.write(given)
+    return (
+        written
+        if isinstance(written, Unfit)
+        else Fingerprint(Key(digest([b"input", rest.exact.encode(), written]).hex()))
+    )
+
+
 def vary_names(values: Iterable[bytes]) -> frozenset[bytes] | None:
     """The request fields that an answer's ``Vary`` names, in lower case; None where it cannot be followed (``*``).
 

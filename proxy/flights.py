@@ -10,7 +10,7 @@ from proxy.errors import UpstreamError
 from proxy.headers import Fields
 from proxy.model import Finding
 from proxy.ports import Sink
-from proxy.provider import Answer
+from proxy.provider import Incoming
 from proxy.recall import Recalled
 from proxy.tasks import Tasks
 from proxy.values import value
@@ -77,7 +77,7 @@ class Flight:
 
     def __init__(
         self,
-        ask: Callable[[], Awaitable[Answer]],
+        ask: Callable[[], Awaitable[Incoming]],
         *,
         request_fields: Fields,
         max_record_bytes: int,
@@ -147,7 +147,8 @@ class Flight:
             self.recalled = await self._recall() if self._recall is not None else None
             if self.recalled is None:
                 start = time.perf_counter()
-                async with await self._ask() as answer:
+                answer = await self._ask()
+                async with answer:
                     head = Head(answer.status, answer.phrase, answer.fields)
                     head_s = time.perf_counter() - start
                     self._arrived(head)

@@ -12,6 +12,7 @@ SHORT_KEY = 16
 _FORWARDED = {
     Reason.NO_CACHE: "request",
     Reason.TOO_OLD: "stale",
+    Reason.PARTLY_FOUND: "partial",
     Reason.OTHER_FORM: "vary-miss",
     Reason.OTHER_ENCODING: "vary-miss",
 }

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from proxy import codings, fingerprint, headers, policy
+from proxy.books import ITEMS
 from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
 from proxy.counting import Counting, Uncounted
 from proxy.flights import Abandoned, Flight, Landing
+from proxy.gathering import Gathering
 from proxy.headers import Fields
 from proxy.ledger import Ledger
 from proxy.model import Entry, Finding, Form, Reason, Unkept
@@ -71,15 +73,17 @@ class Ground:
         flight: Flight,
         landing: Landing,
         sought: Sought | None = None,
+        gathering: Gathering | None = None,
     ) -> None:
         """A fetch is over: read what came, keep it if it is worth keeping, and account for it."""
-        found = await self._examine(dialect, candidate, landing)
-        found = self._to_be_counted(call, dialect, candidate, landing, found)
+        found = await self._examine(dialect, candidate, landing, gathering)
+        if gathering is None or gathering.bytes_in is None:
+            found = self._to_be_counted(call, dialect, candidate, landing, found)
         flight.examined(found)
         unkept = self._unkept(candidate.plan, landing, found)
         kept = False
         if unkept is None and candidate.plan.write:
-            unkept = await self._keep(call, dialect, candidate, landing, found, sought)
+            unkept = await self._keep(call, dialect, candidate, landing, found, sought, gathering)
             kept = unkept is None
         gated = candidate.plan.reason is Reason.TEMPERATURE and unkept is None
         model, asker = candidate.model, call.asker
@@ -88,14 +92,21 @@ class Ground:
             till = self._tills[candidate.route.name]
             return till.cost(found.model or model, found.service_tier, usage, self._now())
 
+        billed, bytes_in = found.usage, landing.bytes_in
+        if gathering is not None and gathering.bytes_in is not None:
+            billed, bytes_in = gathering.own(found).usage, gathering.bytes_in
+            spared = gathering.spared if unkept is None else None
+            if spared is not None:
+                who = call.asker
+                self._ledger.spared(model, spared, cost(spared), client=who.name, team=who.team, tier=ITEMS)
         self._ledger.fetched(
             FetchReceipt(
                 model=model,
                 status=landing.head.status if landing.head is not None else None,
-                bytes_in=landing.bytes_in,
+                bytes_in=bytes_in,
                 total_s=landing.total_s,
-                usage=found.usage,
-                cost=cost(found.usage),
+                usage=billed,
+                cost=cost(billed),
                 kept=kept,
                 unkept=unkept if candidate.plan.write else None,
                 repeatable_key=candidate.identity if gated else None,
@@ -130,7 +141,9 @@ class Ground:
     async def _amend(self, entry: Entry, usage: Usage) -> None:
         await self._exact.amend(entry, usage)
 
-    async def _examine(self, dialect: Dialect, candidate: Candidate, landing: Landing) -> Finding:
+    async def _examine(
+        self, dialect: Dialect, candidate: Candidate, landing: Landing, gathering: Gathering | None
+    ) -> Finding:
         head, body = landing.head, landing.body
         if landing.error is not None or head is None:
             abandoned = isinstance(landing.error, Abandoned)
@@ -142,6 +155,10 @@ class Ground:
         if policy.content_kind(head.fields) not in ("stream" if candidate.form.stream else "json", "unsaid"):
             return Finding(unkept=Unkept.UNREADABLE)
         encoding = _encoding(head.fields)
+        if gathering is not None and (apart := await gathering.examine(body, encoding)) is not None:
+            return apart
+        if len(body) > self._settings.max_entry_bytes:
+            return Finding(unkept=Unkept.TOO_LARGE)
         if len(body) > (OFF_LOOP_CODED_BYTES if encoding else OFF_LOOP_BYTES):
             return await asyncio.to_thread(_read_answer, dialect, body, encoding, candidate.form)
         return _read_answer(dialect, body, encoding, candidate.form)
@@ -159,6 +176,7 @@ class Ground:
         landing: Landing,
         found: Finding,
         sought: Sought | None,
+        gathering: Gathering | None,
     ) -> Unkept | None:
         """Put the answer away; why it could not be, or None."""
         head, body, identity = landing.head, landing.body, candidate.identity
@@ -192,8 +210,9 @@ class Ground:
             tenant=candidate.tenant,
         )
         entry = self._recalling.marked(entry, sought)
-        if not await self._exact.keep(entry):
-            return Unkept.CACHE_FAULT
+        for one in await gathering.entries(entry) if gathering is not None else (entry,):
+            if not await self._exact.keep(one):
+                return Unkept.CACHE_FAULT
         self._recalling.kept(entry, sought)
         if found.late is not None:
             found.late.when_known(lambda usage: self._put_to(entry, usage))

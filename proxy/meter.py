@@ -32,6 +32,8 @@ class Meter:
     model: str = ""
     route: str = DEFAULT
     """The name of the provider that it goes to."""
+    inputs: int = 0
+    inputs_found: int = 0
     considered: bool = False
 
     def consider(self, candidate: Candidate) -> None:
@@ -39,6 +41,7 @@ class Meter:
         self.considered = True
         self.model = candidate.model
         self.route = candidate.route.name
+        self.inputs = candidate.inputs
         self.tag = candidate.asked.tag
         self.outcome = Outcome.BYPASS if candidate.plan.bypass else Outcome.MISS
         self.reason = candidate.plan.reason
@@ -80,4 +83,6 @@ class Meter:
             saved_s=entry.fetch_s if entry is not None else 0.0,
             client=call.asker.name,
             team=call.asker.team,
+            inputs=self.inputs,
+            inputs_found=self.inputs_found,
         )

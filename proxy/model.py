@@ -54,6 +54,8 @@ class Reason(StrEnum):
     """MISS: the request said ``Cache-Control: no-cache``."""
     TOO_OLD = "too_old"
     """MISS: what is kept is older than the request's ``max-age``."""
+    PARTLY_FOUND = "partly_found"
+    """MISS: some of the inputs are kept; only the others were asked for (embeddings)."""
     OTHER_FORM = "other_form"
     """MISS: what is kept cannot be given in the form asked for without inventing something."""
     OTHER_ENCODING = "other_encoding"

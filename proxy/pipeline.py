@@ -16,6 +16,7 @@ from proxy.clients import Client
 from proxy.counting import Counting
 from proxy.errors import Broke, Garbled, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
+from proxy.gathering import MAX_GATHERED_BYTES, Gatherer, Gathering
 from proxy.headers import Fields
 from proxy.landing import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Ground
 from proxy.ledger import Ledger
@@ -23,8 +24,8 @@ from proxy.meter import Meter
 from proxy.model import Apart, CutOff, Entry, Finding, Form, Key, Outcome, Reason, Unkept
 from proxy.money import Cost
 from proxy.pace import Paced
-from proxy.ports import Body, Dialect
-from proxy.provider import Answer
+from proxy.ports import Body, Dialect, Upload
+from proxy.provider import Incoming
 from proxy.recall import Recalled
 from proxy.recalling import Recalling, why
 from proxy.receipts import Bill, Receipt
@@ -33,7 +34,7 @@ from proxy.replay import Replayed, replay
 from proxy.settings import CacheSettings, Config
 from proxy.tasks import Tasks
 from proxy.tiers.exact import NAME as EXACT
-from proxy.tiers.exact import ExactTier, Found
+from proxy.tiers.exact import ExactTier, Found, Missed
 from proxy.tiers.prefix import PrefixTier, Watch
 from proxy.tiers.semantic import NAME as SEMANTIC
 from proxy.tiers.semantic import SemanticTier
@@ -72,6 +73,7 @@ class Pipeline:
         self._label_level = config.headers
         self._upstreams = upstreams
         self._exact = exact
+        self._gatherer = Gatherer(exact)
         self._ledger = ledger
         self._tills = tills
         self._prefix = prefix
@@ -210,7 +212,7 @@ class Pipeline:
         if found.unkept in (None, Unkept.LENGTH, Unkept.CONTENT_FILTER):
             cost = self._cost(till, model, found, found.usage)
             self._ledger.spared(model, found.usage, cost, client=who.name, team=who.team)
-            self._settle(bill, model, till, found)
+            self._settle(bill, model, till, None, found)
             if found.late is not None:
                 found.late.when_known(
                     lambda usage: self._ledger.counted_spared(
@@ -218,8 +220,9 @@ class Pipeline:
                     )
                 )
 
-    def _settle(self, bill: Bill, model: str, till: Till, found: Finding) -> None:
+    def _settle(self, bill: Bill, model: str, till: Till, gathering: Gathering | None, found: Finding) -> None:
         """What a fetch cost is known when it has landed, or when its tokens were counted."""
+        found = gathering.own(found) if gathering is not None else found
         bill.settle(found.usage, self._cost(till, model, found, found.usage))
         if found.late is not None:
             found.late.when_known(lambda usage: bill.settle(usage, self._cost(till, model, found, usage)))
@@ -235,15 +238,19 @@ class Pipeline:
             meter.refuse(refused.reason)
             await deliver(self._refused(refused))
             return
-        generation = self._exact.generation
+        generation: int | None = self._exact.generation
         key = self._exact.narrow(identity, dialect.name, call.fields) if identity is not None else None
         reason, meter.key = plan.reason, key
+        gathering = self._gatherer.open(call, candidate, dialect.name) if plan.write else None
         if plan.read and key is not None:
             found = await self._exact.look_up(key, max_age_s=candidate.asked.max_age_s)
+            if isinstance(found, Missed) and gathering is not None:
+                found, generation = await gathering.look_up(max_age_s=candidate.asked.max_age_s), None
             if isinstance(found, Found):
                 again = await self._replay(found.entry, call, candidate.form, dialect)
                 if isinstance(again, Replayed):
-                    self._reception.remember(call, dialect, candidate)
+                    if gathering is None:
+                        self._reception.remember(call, dialect, candidate)
                     self._recalling.seen(call, candidate, found.entry)
                     await deliver(self._hit(found, again, candidate, call, meter, generation))
                     return
@@ -289,16 +296,17 @@ class Pipeline:
 
         meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
         meter.reason, meter.flight, meter.bill = reason, None, Bill()
+        meter.inputs_found = gathering.found if gathering is not None else 0
         finish = plan.write and self._settings.finish_abandoned
         watch = self._prefix.watch(call, dialect, candidate)
-        ahead = self._ahead(call, meter.route, watch)
+        ahead = self._ahead(call, meter.route, watch, gathering)
 
         async def fits(entry: Entry) -> bool:
             return isinstance(await self._replay(entry, call, candidate.form, dialect), Replayed)
 
         recall = self._recalling.recall(sought, ahead, fits)
-        flight = self._flight(call, ahead, recall, finish_abandoned=finish)
-        flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route]))
+        flight = self._flight(call, ahead, recall, gathering, finish_abandoned=finish)
+        flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route], gathering))
         if watch is not None:
             flight.when_examined(partial(self._prefix.landed, watch))
         seat = flight.board()
@@ -308,7 +316,7 @@ class Pipeline:
         async def landed(landing: Landing) -> None:
             try:
                 if flight.recalled is None:
-                    await self._ground.land(call, dialect, candidate, flight, landing, sought)
+                    await self._ground.land(call, dialect, candidate, flight, landing, sought, gathering)
             finally:
                 if course is not None:
                     self.airspace.exit(course, flight)
@@ -364,6 +372,7 @@ class Pipeline:
     ) -> Reply:
         entry, tier = found.entry, EXACT if recalled is None else SEMANTIC
         meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, tier, entry
+        meter.inputs_found = meter.inputs
         usage, till = entry.usage, self._tills[candidate.route.name]
 
         def cost_at(now: float) -> Cost | None:
@@ -450,11 +459,14 @@ class Pipeline:
             reason=reason,
         )
 
-    def _ahead(self, call: Call, route: str, watch: Watch | None) -> Ahead:
-        async def ask() -> Answer:
+    def _ahead(self, call: Call, route: str, watch: Watch | None, gathering: Gathering | None) -> Ahead:
+        async def send(fields: Fields, body: bytes | Upload | None) -> Incoming:
+            return await self._upstreams[route].ask(call.method, call.target, fields, body)
+
+        async def ask() -> Incoming:
             if watch is not None:
                 self._prefix.sent(watch)
-            return await self._upstreams[route].ask(call.method, call.target, call.fields, call.body)
+            return await (gathering.ask(send) if gathering is not None else send(call.fields, call.body))
 
         return Ahead(ask, self._tasks)
 
@@ -463,6 +475,7 @@ class Pipeline:
         call: Call,
         ahead: Ahead,
         recall: Callable[[], Awaitable[Recalled | None]] | None,
+        gathering: Gathering | None,
         *,
         finish_abandoned: bool,
     ) -> Flight:
@@ -470,7 +483,7 @@ class Pipeline:
             ahead.answer,
             recall=recall,
             request_fields=call.fields,
-            max_record_bytes=self._settings.max_entry_bytes,
+            max_record_bytes=max(MAX_GATHERED_BYTES if gathering else 0, self._settings.max_entry_bytes),
             max_lead_bytes=self._flight_settings.max_lead_bytes,
             max_lag_bytes=self._flight_settings.max_lag_bytes,
             finish_abandoned=finish_abandoned,

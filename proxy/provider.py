@@ -187,6 +187,39 @@ class Lease(Protocol):
         ...
 
 
+class Incoming(Protocol):
+    """An answer that is coming in: its head, and its body as it comes."""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        ...
+
+    @property
+    def phrase(self) -> bytes:
+        """The reason phrase."""
+        ...
+
+    @property
+    def fields(self) -> Fields:
+        """The header fields."""
+        ...
+
+    async def __aenter__(self) -> object:
+        """Begin to take it."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of what brings it."""
+        ...
+
+    async def flow(self, take: Take) -> bool:
+        """Hand the body to *take*, piece by piece; True at its end, False where *take* declined more."""
+        ...
+
+
 class Answer:
     """The head of the provider's answer, and its body as it comes. Leave the context to let the connection go."""
 

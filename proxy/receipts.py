@@ -47,6 +47,10 @@ class Receipt:
     """For the list of requests: what a fetch cost, or what joining one spared."""
     saved_s: float = 0.0
     """Seconds the provider had taken for it."""
+    inputs: int = 0
+    """How many embeddings it asked for."""
+    inputs_found: int = 0
+    """How many of these were kept."""
     client: str = ""
     """Whose key it carried, where the proxy issues keys; empty otherwise."""
     team: str = ""

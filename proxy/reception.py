@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from proxy import aliases, cachefield, canonical, fingerprint, headers, policy, question
 from proxy.call import Call, Candidate
 from proxy.canonical import Unfit
+from proxy.dialects import vectors
+from proxy.dialects.embeddings import NAME as EMBEDDINGS
 from proxy.dialects.last_turn import lift
 from proxy.fingerprint import ANSWER_RELEVANT, CREDENTIAL_ENDINGS, CREDENTIALS, Fingerprint, Tenants
 from proxy.headers import Fields
@@ -20,6 +22,9 @@ from proxy.settings import CacheSettings, CompatSettings, SemanticSettings
 
 OFF_LOOP_BYTES = 128 * 1024
 """A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
+
+OFF_LOOP_INPUTS_BYTES = 8 * 1024
+"""The same where each of many short inputs has a key of its own."""
 
 MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
 """How much of the requests that were hits is remembered, with what was read in them."""
@@ -91,7 +96,9 @@ class Reception:
         if known is not None:
             self._remembered.move_to_end(read)
             return known
-        if isinstance(call.body, bytes) and len(call.body) > OFF_LOOP_BYTES:
+        if isinstance(call.body, bytes) and len(call.body) > (
+            OFF_LOOP_INPUTS_BYTES if dialect.name == EMBEDDINGS else OFF_LOOP_BYTES
+        ):
             return await asyncio.to_thread(self._consider, call, dialect)
         return self._consider(call, dialect)
 
@@ -167,7 +174,10 @@ class Reception:
             fields=call.fields,
             extra_headers=self._key_headers,
         )
-        identity = identify(request=request)
+        given = vectors.inputs(request) if dialect.name == EMBEDDINGS else ()
+        pieces = _each(identify, request, given)
+        # One input is the same call, whether it stands in a list or not.
+        identity = pieces[0] if len(pieces) == 1 else identify(request=request)
         if isinstance(identity, Unfit):
             return out(identity.reason, request)
         plan = policy.plan(request, asked, dialect, self._settings, cached=route.cached)
@@ -181,6 +191,8 @@ class Reception:
             identity=identity.exact,
             route=route,
             fallbacks=_fallbacks(request),
+            inputs=len(given),
+            pieces=tuple(piece.exact for piece in pieces) if len(pieces) > 1 else (),
         )
 
     def maker(self, call: Call) -> TenantId:
@@ -215,6 +227,18 @@ def _fallbacks(request: Json) -> tuple[str, ...]:
     if models is None:
         return ()
     return tuple(each if isinstance(each, str) else "" for each in models) if isinstance(models, list) else ("",)
+
+
+def _each(identify: Callable[..., Fingerprint | Unfit], request: Json, given: Sequence[object]) -> list[Fingerprint]:
+    """The fingerprint of each of the *given* inputs of *request*, were it asked for alone; none where one has none."""
+    if not given:
+        return []
+    rest = identify(request={name: value for name, value in request.items() if name != "input"})
+    if isinstance(rest, Unfit):
+        return []
+    each = [fingerprint.alone(rest, one) for one in given]
+    fit = [one for one in each if isinstance(one, Fingerprint)]
+    return fit if len(fit) == len(each) else []
 
 
 def _routed_by(request: Json) -> str:

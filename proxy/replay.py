@@ -13,7 +13,7 @@ from proxy.settings import ReplaySettings
 
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 
-_BODY_FIELDS = frozenset({b"content-length", b"content-encoding", b"content-type", b"content-md5", b"digest", b"etag"})
+DESCRIBING = frozenset({b"content-length", b"content-encoding", b"content-type", b"content-md5", b"digest", b"etag"})
 """Fields that describe the recorded octets and do not hold for others."""
 
 _RATE_LIMIT = re.compile(rb"(x-)?ratelimit-|x-ms-ratelimit|anthropic-ratelimit-|retry-after")
@@ -82,7 +82,7 @@ def _described(fields: RawFields, body: bytes, form: Form, *, chunked: bool, sam
         elif lower == b"content-encoding":
             if not decoded:
                 kept.append((name, value))
-        elif lower not in _BODY_FIELDS:
+        elif lower not in DESCRIBING:
             kept.append((name, value))
     if not chunked:
         kept.append((b"Content-Length", b"%d" % len(body)))

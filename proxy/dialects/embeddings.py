@@ -6,12 +6,14 @@ from proxy.dialects import jsontext
 from proxy.dialects.verdict import Evidence, is_error, weigh
 from proxy.model import WHOLE, Finding, Form, Json, Reason, Unkept
 
+NAME = "embeddings"
+
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """The embeddings dialect: one form, and the same vectors for the same input."""
 
-    name: str = "embeddings"
+    name: str = NAME
     # The endpoint documents nothing but what shapes its vectors (and `user`, which few send): everything counts.
     left_out: frozenset[str] = frozenset()
     deterministic: bool = True

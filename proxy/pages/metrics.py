@@ -68,6 +68,8 @@ class BooksCollector(Collector):
         yield requests
         yield _by("askonce_reasons", "Requests by their reason.", "reason", books.reasons.items())
         yield CounterMetricFamily("askonce_forwarded", "Requests on other paths.", value=books.forwards)
+        yield CounterMetricFamily("askonce_inputs", "Embeddings that were asked for.", value=books.inputs)
+        yield CounterMetricFamily("askonce_inputs_found", "Those of them that were kept.", value=books.inputs_found)
         yield CounterMetricFamily(
             "askonce_clients_left", "Requests whose client hung up before the end.", value=books.clients_left
         )

@@ -1,7 +1,8 @@
 """L1: the same request was answered before."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from proxy import fingerprint
@@ -14,6 +15,9 @@ from proxy.usage import Usage
 log = logging.getLogger(__name__)
 
 NAME = "exact"
+
+AT_ONCE = 64
+"""Keys that are looked up at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,18 @@ class ExactTier:
         if max_age_s is not None and age_s > max_age_s:
             return Missed(Reason.TOO_OLD)
         return Found(entry, age_s)
+
+    async def look_up_all(self, keys: Sequence[Key], *, max_age_s: float | None) -> list[Found | Missed]:
+        """What ``look_up`` says of each of *keys*, in their order; nothing more is looked up after a fault."""
+        found: list[Found | Missed] = []
+        while len(found) < len(keys):
+            some = keys[len(found) : len(found) + AT_ONCE]
+            found += await asyncio.gather(*(self.look_up(key, max_age_s=max_age_s) for key in some))
+            if any(isinstance(each, Missed) and each.reason is Reason.CACHE_FAULT for each in found[-len(some) :]):
+                found += [Missed(Reason.CACHE_FAULT)] * (len(keys) - len(found))
+            # Stores in memory do not wait for anything, and others shall have their turn.
+            await asyncio.sleep(0)
+        return found
 
     async def keep(self, entry: Entry) -> bool:
         """Put *entry* away; False where the store failed or has no room."""
