@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -45,6 +46,7 @@ from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
 from proxy.settings import Config, OwnPathSettings
 from proxy.storage import storage
+from proxy.supervisor import Post, Supervisor
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.tiers.prefix import PrefixTier
@@ -67,7 +69,7 @@ class App:
         self.config = config
         self.tasks = Tasks()
         self._more_paths = {path.encode(): suffix for path, suffix in config.cache.more_paths.items()}
-        self.storage = kept = storage(config.store)
+        self.storage = kept = storage(config.store, workers=config.server.workers)
         self.routing = routing(config.upstream, config.upstreams)
         self.tills = tills(config)
         shared = config.keys.mode == "shared"
@@ -251,17 +253,20 @@ class App:
             "version": proxy.__version__,
         }
 
-    async def open(self) -> int:
-        """Listen; the port.
+    async def open(self, *, port: int | None = None) -> int:
+        """Listen; the port. Where *port* is given, other processes listen on it, too.
 
         Raises:
             AskonceError: the address cannot be listened on.
         """
         await self._open_storage()
-        host, port = self.config.server.host, self.config.server.port
+        host, shared = self.config.server.host, port is not None
+        port = self.config.server.port if port is None else port
         loop = asyncio.get_running_loop()
         try:
-            self._listener = await loop.create_server(self.server, host, port, backlog=4096, reuse_address=True)
+            self._listener = await loop.create_server(
+                self.server, host, port, backlog=4096, reuse_address=True, reuse_port=shared
+            )
         except OSError as error:
             raise AskonceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         if self.config.semantic.policy != "off":
@@ -376,20 +381,29 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, post: Post | None) -> None:
     app = App(config)
-    port = await app.open()
+    port = await app.open(port=post.port if post is not None else None)
     _calm_collector()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # Of several workers each is told by the supervisor alone: Ctrl-C reaches all of them, too.
+    stopping = (signal.SIGTERM, signal.SIGINT) if post is None else (signal.SIGTERM,)
+    for number in stopping:
         loop.add_signal_handler(number, stop.set)
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    sys.stderr.write(f"askonce {proxy.__version__} listening on http://{host}:{port} -> {_providers(app.upstreams)}\n")
-    sys.stderr.flush()
+    line = f"askonce {proxy.__version__} listening on http://{host}:{port} -> {_providers(app.upstreams)}"
+    if post is not None:
+        loop.add_reader(post.supervisor, stop.set)
+        post.ready(line)
+    else:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
     await stop.wait()
+    if post is not None:
+        loop.remove_reader(post.supervisor)
     log.info("stopping: letting %d connections finish", len(app.server.connections))
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stopping:
         loop.remove_signal_handler(number)
     await app.close(drain_s=config.server.drain_s)
 
@@ -404,5 +418,14 @@ def serve(config: Config) -> None:
         level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     _more_files()
+    server = config.server
+    if server.workers == 1:
+        _work(config, None)
+    else:
+        work = partial(_work, config)
+        Supervisor(work, workers=server.workers, host=server.host, port=server.port, drain_s=server.drain_s).run()
+
+
+def _work(config: Config, post: Post | None) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config))
+        runner.run(_serve(config, post))

@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(given)
         app.tills(settings)
-        storage.storage(settings.store)
+        storage.storage(settings.store, workers=settings.server.workers)
         if settings.keys.mode == "shared":
             config.provider_keys(settings)
     except AskonceError as error:

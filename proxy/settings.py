@@ -77,6 +77,7 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: int = setting(8080, least=0)
+    workers: int = setting(1, least=1)
     drain_s: float = setting(120.0, least=0)
     keepalive_s: float = setting(3600.0, least=1)
     half_close_grace_s: float = setting(0.5, least=0.05)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from proxy.errors import CacheError
+from proxy.errors import CacheError, ConfigError
 from proxy.model import Entry
 from proxy.ports import Shelf, Store, Tallies
 from proxy.settings import StoreSettings
@@ -103,8 +103,8 @@ class Storage:
                 await asyncio.sleep(SECRET_AGAIN_S)
 
 
-def storage(settings: StoreSettings, *, now: Callable[[], float] = time.time) -> Storage:
-    """The storage that *settings* ask for; nothing is opened yet.
+def storage(settings: StoreSettings, *, workers: int = 1, now: Callable[[], float] = time.time) -> Storage:
+    """The storage that *settings* ask for, to be shared by *workers* processes; nothing is opened yet.
 
     Raises:
         ConfigError: a setting that it cannot follow.
@@ -114,6 +114,10 @@ def storage(settings: StoreSettings, *, now: Callable[[], float] = time.time) ->
             return _sqlite(settings, now)
         case "redis":
             return _redis(settings, now)
+    if workers > 1:
+        raise ConfigError(
+            f"server.workers: {workers} processes need a store that they can share; set store.kind to sqlite or redis"
+        )
     memory = MemoryStore(max_bytes=settings.max_bytes, eviction=settings.eviction, now=now)
     return Storage(
         store=memory,

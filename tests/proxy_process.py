@@ -85,6 +85,16 @@ class ProxyProcess:
         self._process.wait(10)
         self._reader.join(10)
 
+    @property
+    def pid(self) -> int:
+        """The process that was started: the only one, or the supervisor of several."""
+        return self._process.pid
+
+    def kill_alone(self) -> None:
+        """As :meth:`kill`, but do not wait for what it has started."""
+        self._process.kill()
+        self._process.wait(10)
+
     def wait(self, timeout_s: float) -> int:
         """Its exit code, once it has ended by itself."""
         code = self._process.wait(timeout_s)
