@@ -1,14 +1,11 @@
 """LiteLLM's ``cache`` field in a request body: read, and cut out octet by octet before anybody else sees the body."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+from proxy.members import members
 from proxy.model import RawFields
 
 NAME = "cache"
-
-_WHITE = " \t\n\r"
-_DECODER = json.JSONDecoder()
 
 
 def cut(body: bytes) -> tuple[bytes, RawFields] | None:
@@ -21,54 +18,21 @@ def cut(body: bytes) -> tuple[bytes, RawFields] | None:
         return None
     try:
         text = body.decode("utf-8")
-        members = list(_members(text))
+        found = list(members(text))
     except (ValueError, RecursionError, IndexError):
         return None
-    named = [at for at, (name, _, _, _) in enumerate(members) if name == NAME]
+    named = [at for at, (name, _, _, _) in enumerate(found) if name == NAME]
     if len(named) != 1:
         return None
     at = named[0]
-    _, start, end, value = members[at]
+    _, start, end, value = found[at]
     if not isinstance(value, dict):
         return None
-    if at + 1 < len(members):
-        end = members[at + 1][1]
+    if at + 1 < len(found):
+        end = found[at + 1][1]
     elif at > 0:
-        start = members[at - 1][2]
+        start = found[at - 1][2]
     return (text[:start] + text[end:]).encode("utf-8"), _asked(value)
-
-
-def _members(text: str) -> Iterator[tuple[str, int, int, object]]:
-    """The members of the object in *text*: name, where it begins, where its value ends, and the value."""
-    at = _skip(text, 0)
-    if text[at] != "{":
-        raise ValueError("not an object")
-    at = _skip(text, at + 1)
-    while text[at] != "}":
-        if text[at] != '"':
-            raise ValueError("not a name")
-        start = at
-        name, at = _DECODER.raw_decode(text, at)
-        at = _skip(text, at)
-        if text[at] != ":":
-            raise ValueError("not a member")
-        value, at = _DECODER.raw_decode(text, _skip(text, at + 1))
-        yield name, start, at, value
-        at = _skip(text, at)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-            if text[at] == "}":
-                raise ValueError("a comma and nothing after it")
-        elif text[at] != "}":
-            raise ValueError("not the end of a member")
-    if _skip(text, at + 1) != len(text):
-        raise ValueError("something after the object")
-
-
-def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _WHITE:
-        at += 1
-    return at
 
 
 def _asked(said: Mapping[str, object]) -> RawFields:

@@ -13,6 +13,7 @@ from proxy.ports import Sink
 from proxy.provider import Incoming
 from proxy.recall import Recalled
 from proxy.tasks import Tasks
+from proxy.usage import Usage
 from proxy.values import value
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Landing:
     head_s: float
     """Seconds from take-off to the head."""
     total_s: float
+    usage: Usage | None = None
+    """What the provider billed, where that was asked for on our own account and is not in *body*."""
 
 
 class _Reader:
@@ -140,6 +143,7 @@ class Flight:
         head_s = 0.0
         head: Head | None = None
         error: Exception | None = None
+        usage: Usage | None = None
         self._begun = True
         try:
             if self._doomed:
@@ -156,6 +160,7 @@ class Flight:
                         if not self._readers:
                             raise Abandoned("every reader left, and the answer is too large to keep")
                         await self._fastest_reader()
+                    usage = answer.usage
         except (UpstreamError, Abandoned) as fault:
             error = fault
         except asyncio.CancelledError:
@@ -176,6 +181,7 @@ class Flight:
                 error=error,
                 head_s=head_s,
                 total_s=time.perf_counter() - start,
+                usage=usage,
             )
         )
 

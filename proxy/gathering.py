@@ -279,6 +279,7 @@ class _Merged:
         self.status = status
         self.phrase = phrase
         self.fields = fields
+        self.usage: Usage | None = None
         self._body = body
 
     async def __aenter__(self) -> "_Merged":

@@ -77,6 +77,8 @@ class Ground:
     ) -> None:
         """A fetch is over: read what came, keep it if it is worth keeping, and account for it."""
         found = await self._examine(dialect, candidate, landing, gathering)
+        if found.usage is None and landing.usage is not None:
+            found = replace(found, usage=landing.usage)
         if gathering is None or gathering.bytes_in is None:
             found = self._to_be_counted(call, dialect, candidate, landing, found)
         flight.examined(found)

@@ -41,6 +41,7 @@ from proxy.tiers.semantic import SemanticTier
 from proxy.till import Till
 from proxy.upstream import Upstream
 from proxy.usage import Method, Usage
+from proxy.usageasking import UsageAsking
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Pipeline:
             shared_key=config.keys.mode == "shared",
             compat=config.compat,
         )
+        self._usage_asking = UsageAsking(enabled=config.accounting.request_stream_usage, now=now)
         self._now = now
         self._timed = config.replay.pace == "recorded"
         counting = Counting(tasks)
@@ -299,7 +301,7 @@ class Pipeline:
         meter.inputs_found = gathering.found if gathering is not None else 0
         finish = plan.write and self._settings.finish_abandoned
         watch = self._prefix.watch(call, dialect, candidate)
-        ahead = self._ahead(call, meter.route, watch, gathering)
+        ahead = self._ahead(call, candidate, watch, gathering)
 
         async def fits(entry: Entry) -> bool:
             return isinstance(await self._replay(entry, call, candidate.form, dialect), Replayed)
@@ -459,14 +461,16 @@ class Pipeline:
             reason=reason,
         )
 
-    def _ahead(self, call: Call, route: str, watch: Watch | None, gathering: Gathering | None) -> Ahead:
+    def _ahead(self, call: Call, candidate: Candidate, watch: Watch | None, gathering: Gathering | None) -> Ahead:
         async def send(fields: Fields, body: bytes | Upload | None) -> Incoming:
-            return await self._upstreams[route].ask(call.method, call.target, fields, body)
+            return await self._upstreams[candidate.route.name].ask(call.method, call.target, fields, body)
 
         async def ask() -> Incoming:
             if watch is not None:
                 self._prefix.sent(watch)
-            return await (gathering.ask(send) if gathering is not None else send(call.fields, call.body))
+            if gathering is not None:
+                return await gathering.ask(send)
+            return await self._usage_asking.ask(send, call, candidate)
 
         return Ahead(ask, self._tasks)
 

@@ -20,6 +20,7 @@ from aiohttp.streams import StreamReader
 from proxy.errors import Broke, told
 from proxy.headers import Fields
 from proxy.ports import Sink
+from proxy.usage import Usage
 
 READ_BYTES = 65536
 """How much of an answer may wait in a parser before its connection is no longer read (twice this, in fact)."""
@@ -205,6 +206,11 @@ class Incoming(Protocol):
         """The header fields."""
         ...
 
+    @property
+    def usage(self) -> Usage | None:
+        """What was taken out of it on its way, once it is over and where something was."""
+        ...
+
     async def __aenter__(self) -> object:
         """Begin to take it."""
         ...
@@ -235,6 +241,11 @@ class Answer:
 
     def __repr__(self) -> str:
         return f"<Answer {self.status}>"
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was taken out of it on its way, where something was."""
+        return None
 
     async def __aenter__(self) -> "Answer":
         return self

@@ -200,6 +200,7 @@ class AccountingSettings:
     provider: str = ""
     prices: Mapping[str, Mapping[str, float]] = setting({}, rates=RATES)
     flat_rate: bool = False
+    request_stream_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,7 @@ OTHER: dict[str, Any] = {
     "accounting.provider": "openrouter",
     "accounting.prices": {"gpt-4o*": {"input": 2.5, "output": 10}},
     "accounting.flat_rate": True,
+    "accounting.request_stream_usage": True,
     "ledger.max_models": 1,
     "ledger.max_opportunities": 2,
     "ledger.max_requests": 3,
