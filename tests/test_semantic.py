@@ -1,0 +1,385 @@
+"""Semantic answers as a client meets them: through the running proxy, with the real model where it is at hand."""
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import pytest
+
+from proxy.encoder import places
+from tests import answers, raw_client
+from tests.comparison import Ways
+from tests.conftest import StartProxy
+from tests.observation import assert_adds_up, stats, wait_for_stats
+from tests.proxy_process import ProxyProcess
+from tests.raw_client import Headers, RawAnswer
+from tests.scripted_provider import Gate, ScriptedProvider, steps
+
+needs_model = pytest.mark.skipif(
+    places.find("") is None, reason="the model of the semantic tier is not on this machine: askonce model fetch"
+)
+
+ASKED = "How do I reset my password?"
+SAME = "How can I reset my password?"
+NEAR_MISS = "How do I not reset my password?"
+
+Start: TypeAlias = Callable[..., Ways]
+DEFAULTS = {"semantic.policy": "fixed", "semantic.threshold": "0.9", "semantic.deadline_s": "5"}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[dict[str, ProxyProcess]]:
+    """The proxies of this file, by their settings: the tests keep apart by scope."""
+    started: dict[str, ProxyProcess] = {}
+    yield started
+    for process in started.values():
+        process.stop()
+    for process in started.values():
+        process.assert_calm()
+
+
+@pytest.fixture
+def start(
+    running: dict[str, ProxyProcess],
+    provider: ScriptedProvider,
+    tmp_path_factory: pytest.TempPathFactory,
+    nonce: str,
+) -> Iterator[Start]:
+    """A proxy with these settings, its model loaded. Who counts asks for one of its own (*own*)."""
+
+    def started(*, own: bool = False, **settings: str) -> Ways:
+        chosen = {**DEFAULTS, **{name.replace("__", "."): value for name, value in settings.items()}}
+        name = f"{chosen} {nonce if own else ''}"
+        if name not in running:
+            # The model is looked for in the home of whoever runs the proxy; a test's proxy has one of its own.
+            running[name] = ProxyProcess(
+                provider.origin,
+                tmp_path_factory.mktemp("semantic") / "stderr.log",
+                settings=chosen,
+                environment={"XDG_CACHE_HOME": str(places.home().parent.parent)},
+            )
+        process = running[name]
+        wait_for_stats(process.address, lambda shown: shown["semantic"]["state"] == "ready", timeout_s=15.0)
+        return Ways(provider, process.address, process, nonce)
+
+    yield started
+    provider.forget(nonce)
+
+
+def asked(text: str, **more: object) -> Mapping[str, object]:
+    """A request with one question."""
+    return {"model": "gpt-4o-mini", "temperature": 0, "messages": [{"role": "user", "content": text}], **more}
+
+
+def octets(ways: Ways, text: str, *, headers: Headers = (), key: str = "sk-a", **more: object) -> bytes:
+    """It, spelled out."""
+    fields = (("Content-Type", "application/json"), ("Authorization", f"Bearer {key}"), *headers)
+    # Every test has a scope of its own.
+    body = asked(text, **{"seed": int(ways.nonce[-8:], 16), **more})
+    return ways.request("POST", "/v1/chat/completions", fields, json.dumps(body).encode())
+
+
+def ask(ways: Ways, text: str, *, headers: Headers = (), key: str = "sk-a", **more: object) -> RawAnswer:
+    """The answer, once everything that it leaves behind is in its place."""
+    answer = raw_client.exchange(ways.proxy, octets(ways, text, headers=headers, key=key, **more))
+    settled(ways)
+    return answer
+
+
+def settled(ways: Ways) -> Mapping[str, Any]:
+    """/stats, once nothing is under way."""
+    return wait_for_stats(ways.proxy, lambda shown: shown["in_flight"] == 0)
+
+
+def label(answer: RawAnswer) -> str:
+    """How it was come by."""
+    return f"{answer.get('x-cache')} {answer.get('x-cache-tier') or answer.get('x-cache-reason')}"
+
+
+def why(answer: RawAnswer) -> str:
+    """Why no other question's answer was given."""
+    return (answer.get("cache-status") or "").partition("semantic=")[2]
+
+
+@needs_model
+def test_a_semantic_hit_is_the_recorded_answer_and_says_so(start: Start) -> None:
+    ways = start()
+    first, hit = ask(ways, ASKED), ask(ways, SAME)
+    assert (label(first), label(hit)) == ("MISS not_found", "HIT semantic")
+    assert hit.body == first.body
+    assert hit.get("x-cache-reason") == "similar"
+    assert 0.9 <= float(hit.get("x-cache-similarity") or 0) < 1
+    assert float(hit.get("x-cache-score") or 0) >= 0.9
+    assert hit.get("x-cache-key") == first.get("x-cache-key")
+    assert hit.get("age") is not None
+    assert len(ways.received()) == 1
+
+
+@needs_model
+def test_a_near_miss_is_asked_and_the_client_reads_why(start: Start) -> None:
+    ways = start()
+    ask(ways, ASKED)
+    answer = ask(ways, NEAR_MISS)
+    assert (label(answer), why(answer)) == ("MISS not_found", "guarded")
+    assert len(ways.received()) == 2
+
+
+@needs_model
+def test_the_same_question_is_exact_once_it_has_an_answer_of_its_own(start: Start) -> None:
+    ways = start()
+    ask(ways, ASKED)
+    assert label(ask(ways, SAME)) == "HIT semantic"
+    assert label(ask(ways, SAME, headers=(("x-askonce-semantic", "off"),))) == "MISS not_found"
+    assert label(ask(ways, SAME)) == "HIT exact"
+
+
+@needs_model
+@pytest.mark.parametrize(
+    ("headers", "served"),
+    [
+        ((), True),
+        ((("x-askonce-semantic", "on"),), True),
+        ((("X-AskOnce-Semantic", " OFF "),), False),
+        ((("x-askonce-min-similarity", "0.5"),), True),
+        ((("x-askonce-min-similarity", "0.9999"),), False),
+        ((("x-askonce-min-similarity", "high"),), False),
+        ((("Cache-Control", "no-cache"),), False),
+    ],
+)
+def test_a_request_may_refuse_or_raise_the_bar(start: Start, headers: Headers, served: bool) -> None:
+    ways = start()
+    ask(ways, ASKED)
+    answer = ask(ways, SAME, headers=headers)
+    assert (label(answer) == "HIT semantic") == served
+    assert all(not name.lower().startswith(b"x-askonce") for name, _ in ways.received()[-1].headers)
+
+
+@needs_model
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"model": "gpt-4o"},
+        {"seed": 1},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"a_field_to_come": True},
+        {"messages": [{"role": "system", "content": "Be rude."}, {"role": "user", "content": SAME}]},
+        {
+            "messages": [
+                {"role": "user", "content": "I lost my keys."},
+                {"role": "assistant", "content": "Oh."},
+                {"role": "user", "content": SAME},
+            ]
+        },
+    ],
+    ids=lambda difference: next(iter(difference)),
+)
+def test_whatever_else_differs_separates(start: Start, difference: Mapping[str, Any]) -> None:
+    ways = start(semantic__threshold="0.71")
+    ask(ways, ASKED)
+    assert label(ask(ways, SAME, **difference)) == "MISS not_found"
+
+
+@needs_model
+def test_no_tenant_is_given_another_tenants_answer(start: Start) -> None:
+    ways = start()
+    ask(ways, ASKED, key="sk-a")
+    assert label(ask(ways, SAME, key="sk-b")) == "MISS not_found"
+    assert label(ask(ways, SAME, key="sk-a")) == "HIT semantic"
+
+
+@needs_model
+def test_where_answers_are_shared_a_second_client_must_have_asked_the_question_first(start: Start) -> None:
+    ways = start(cache__share="everyone")
+    ask(ways, ASKED, key="sk-mallory")
+    answer = ask(ways, SAME, key="sk-alice", headers=(("x-askonce-ttl", "0"),))
+    assert (label(answer), why(answer)) == ("MISS not_found", "unseen")
+    assert label(ask(ways, ASKED, key="sk-bob")) == "HIT exact"
+    assert label(ask(ways, SAME, key="sk-alice")) == "HIT semantic"
+
+
+@needs_model
+def test_a_stream_is_given_what_was_recorded_whole(start: Start) -> None:
+    ways = start()
+    ask(ways, ASKED)
+    answer = ask(ways, SAME, stream=True, stream_options={"include_usage": True})
+    assert label(answer) == "HIT semantic"
+    assert answer.body.rstrip().endswith(b"data: [DONE]")
+
+
+@needs_model
+def test_many_who_ask_the_same_at_once_are_all_hits_of_one_look_up(start: Start) -> None:
+    ways = start(own=True)
+    ask(ways, ASKED)
+    before = stats(ways.proxy)["semantic"]["served"]
+    barrier = threading.Barrier(24)
+
+    def one(_: int) -> str:
+        barrier.wait(10)
+        return label(raw_client.exchange(ways.proxy, octets(ways, SAME)))
+
+    with ThreadPoolExecutor(24) as pool:
+        labels = Counter(pool.map(one, range(24)))
+    assert labels == {"HIT semantic": 24}
+    assert len(ways.received()) == 1
+    shown = wait_for_stats(ways.proxy, lambda shown: shown["requests"] == 25)
+    assert_adds_up(shown)
+    assert 1 <= shown["semantic"]["served"] - before <= 24
+    assert shown["hits"] == 24
+
+
+@needs_model
+def test_one_who_refuses_does_not_join_those_who_may_be_answered_by_another_question(start: Start) -> None:
+    ways = start(own=True, semantic__threshold="1.0")
+    gate = Gate()
+    ask(ways, ASKED)
+    ways.plays(steps(gate, answers.whole(answers.chat_body("one"))), answers.whole(answers.chat_body("two", number=2)))
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(raw_client.exchange, ways.proxy, octets(ways, SAME))
+        wait_for_stats(ways.proxy, lambda _: len(ways.received()) == 2)
+        refusing = raw_client.exchange(
+            ways.proxy, octets(ways, SAME, headers=(("x-askonce-semantic", "off"),)), timeout_s=5
+        )
+        gate.open()
+        assert (label(leader.result(10)), label(refusing)) == ("MISS not_found", "MISS not_found")
+
+
+@needs_model
+def test_a_semantic_hit_saves_the_prompt_that_was_asked_and_the_answer_that_was_recorded(start: Start) -> None:
+    ways = start(own=True)
+    usage = {"prompt_tokens": 14, "completion_tokens": 100, "total_tokens": 114}
+    ways.plays(answers.whole(answers.chat_body("Click.", usage=usage)))
+    ask(ways, ASKED)
+    longer = "How can I reset the password of my account?"
+    first = ask(ways, longer)
+    assert label(first) == "HIT semantic"
+    assert first.get("x-cache-saved-method") in ("estimated", "counted")
+    # By then the vocabulary is loaded: seven tokens became ten.
+    wait_for_stats(ways.proxy, lambda _: ask(ways, longer).get("x-cache-saved-method") == "counted", timeout_s=10.0)
+    assert ask(ways, longer).get("x-cache-saved-tokens") == "117"
+    saved = settled(ways)["tokens"]["saved"]
+    assert saved["input"] == saved["output"] == 0
+    assert saved["counted"]["output"] >= 200
+
+
+@needs_model
+def test_a_question_that_waits_for_nothing_is_called_off_when_another_answer_serves(start: Start) -> None:
+    ways = start(own=True, semantic__parallel="true")
+    gate = Gate()
+    ask(ways, ASKED)
+    ways.plays(steps(gate, answers.whole(answers.chat_body("late"))))
+    assert label(ask(ways, SAME)) == "HIT semantic"
+    assert label(ask(ways, SAME)) == "HIT semantic"
+    shown = settled(ways)
+    assert (shown["fetches"], shown["hits"]) == (1, 2)
+    gate.open()
+
+
+@needs_model
+def test_the_shadow_serves_nothing_and_says_what_it_would_have_done(start: Start) -> None:
+    ways = start(own=True, semantic__policy="shadow", semantic__max_error_rate="1")
+    ask(ways, ASKED)
+    answer = ask(ways, SAME)
+    assert label(answer) == "MISS not_found"
+    assert why(answer) in ("shadow", "unsure")
+    shown = wait_for_stats(ways.proxy, lambda shown: shown["semantic"]["compared"] == 1)
+    assert shown["semantic"]["served"] == 0
+
+
+@needs_model
+@pytest.mark.parametrize("named", ["x-cache-request-id", "x-cache-key"])
+def test_a_wrong_answer_that_is_reported_is_not_given_again(start: Start, named: str) -> None:
+    ways = start(own=True)
+    ask(ways, ASKED)
+    hit = ask(ways, SAME)
+    told = report(ways, {"key" if named == "x-cache-key" else "request_id": hit.get(named), "verdict": "wrong"})
+    assert (told.status, json.loads(told.body)) == (200, {"verdict": "wrong", "concerned": 1})
+    again = ask(ways, SAME)
+    assert (label(again), why(again)) == ("MISS not_found", "told_apart")
+    assert stats(ways.proxy)["semantic"]["feedback"] == {"right": 0, "wrong": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"request_id": "0123456789abcdef"}, 400),
+        ({"request_id": "0123456789abcdef", "verdict": "perhaps"}, 400),
+        ({"request_id": "", "verdict": "wrong"}, 400),
+        ({"request_id": 5, "verdict": "wrong"}, 400),
+        ({"key": "a", "request_id": "0123456789abcdef", "verdict": "wrong"}, 400),
+        ({"request_id": "0123456789abcdef", "verdict": "wrong"}, 404),
+        ({"key": "0123456789abcdef", "verdict": "right", "note": "fine"}, 404),
+    ],
+)
+def test_a_verdict_that_names_nothing_is_refused(
+    start_proxy: StartProxy, body: Mapping[str, object], status: int
+) -> None:
+    ways = start_proxy()
+    assert report(ways, body).status == status
+    assert report(ways, body, path="/_askonce/feedback").status == status
+
+
+def test_a_verdict_is_for_the_operator(start_proxy: StartProxy) -> None:
+    ways = start_proxy(admin__token="the-operators-word")
+    body = {"request_id": "0123456789abcdef", "verdict": "wrong"}
+    assert report(ways, body).status == 401
+    assert report(ways, body, headers=(("x-askonce-admin-token", "the-operators-word"),)).status == 404
+
+
+def report(
+    ways: Ways, body: Mapping[str, object], *, path: str = "/v1/cache/feedback", headers: Headers = ()
+) -> RawAnswer:
+    """What the proxy says to a verdict."""
+    asked_for = ways.request("POST", path, headers, answers.compact(body))
+    return raw_client.exchange(ways.proxy, asked_for.replace(b"Host: client.example", b"Host: localhost"))
+
+
+def test_without_the_model_everything_else_works_and_it_is_said(start_proxy: StartProxy, tmp_path: Any) -> None:
+    ways = start_proxy(environment={"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": os.getcwd()})
+    shown = wait_for_stats(ways.proxy, lambda shown: shown["semantic"]["state"] != "loading")
+    if shown["semantic"]["state"] == "ready":
+        pytest.skip("the model is installed as a package")
+    assert shown["semantic"]["missing"] != ""
+    assert (label(ask(ways, ASKED)), label(ask(ways, ASKED)), label(ask(ways, SAME))) == (
+        "MISS not_found",
+        "HIT exact",
+        "MISS not_found",
+    )
+    assert ways.process is not None
+    assert ways.process.said().count("the semantic tier is off") == 1
+
+
+HOSTILE = {
+    "empty": "",
+    "long": "why " * 25_000,
+    "controls": "reset\x00my\x1bpassword",
+    "right-to-left": "كيف أعيد تعيين كلمة المرور؟",
+    "emoji": "🙂" * 50,
+    "code": "def f(x):\n    return {x: [x ** 2 for _ in range(10)]}",
+    "base64": "aGVsbG8gd29ybGQgaGVsbG8gd29ybGQgaGVsbG8gd29ybGQgaGVsbG8gd29ybGQ=",
+    "german": "Wie kann ich mein Passwort zurücksetzen?",
+    "chinese": "如何重置我的密码",
+    "half a surrogate": "reset \ud83d password",
+    "words without end": "a " * 249,
+    "one word": "password",
+    "punctuation": "How do I (really!) reset — 'my' \"password\"??!",
+}
+
+
+@needs_model
+def test_no_text_makes_it_stumble(start: Start) -> None:
+    ways = start(own=True, semantic__threshold="0.71")
+    ask(ways, ASKED)
+    for name, text in HOSTILE.items():
+        first, again = ask(ways, text), ask(ways, text)
+        assert first.status == 200, name
+        assert label(again) in ("HIT exact", "HIT semantic"), name
+    shown = stats(ways.proxy)["semantic"]["apart"]
+    assert shown["fault"] == 0
+    for word in ("empty", "too_long", "controls", "script", "code", "language"):
+        assert shown[word] > 0, word
