@@ -48,12 +48,25 @@ def microseconds(work: Callable[[], object]) -> float:
     return best / LOOPS * 1e6
 
 
+def metered(entry: Entry) -> Meter:
+    """The meter of a hit of *entry*."""
+    return Meter(
+        0.0,
+        outcome=Outcome.HIT,
+        reason=Reason.FOUND,
+        status=200,
+        model="gpt-4o-mini",
+        saved=entry,
+        saved_usage=entry.usage,
+    )
+
+
 def a_hit(till: Till, ledger: Ledger, entry: Entry) -> Callable[[], None]:
     """What accounts for a hit that comes the ordinary way: price, header, receipt, ledger."""
 
     def work() -> None:
         usage = entry.usage
-        meter = Meter(0.0, outcome=Outcome.HIT, reason=Reason.FOUND, status=200, model="gpt-4o-mini", saved=entry)
+        meter = metered(entry)
         if usage is not None:
             meter.saved_cost = till.cost(entry.model, entry.service_tier, usage, NOW)
             cost = till.cost(entry.model, entry.service_tier, usage, NOW)
@@ -77,7 +90,15 @@ def a_hit(till: Till, ledger: Ledger, entry: Entry) -> Callable[[], None]:
 
 def one_more(till: Till, ledger: Ledger, entry: Entry) -> Callable[[], None]:
     """What accounts for a hit that comes the short way: its receipt again."""
-    meter = Meter(0.0, outcome=Outcome.HIT, reason=Reason.FOUND, status=200, model="gpt-4o-mini", saved=entry)
+    meter = Meter(
+        0.0,
+        outcome=Outcome.HIT,
+        reason=Reason.FOUND,
+        status=200,
+        model="gpt-4o-mini",
+        saved=entry,
+        saved_usage=entry.usage,
+    )
     meter.saved_cost = till.cost(entry.model, entry.service_tier, entry.usage, NOW)
     receipt = meter.receipt(CALL, total_s=0.0, cut=CutOff.DELIVERED)
     return lambda: ledger.again(receipt, seconds=0.00001)

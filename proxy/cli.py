@@ -10,15 +10,19 @@ from contextlib import nullcontext
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
 
 import yaml
 
 import proxy
 from proxy import app, clients, config, storage
 from proxy.clients import Client
-from proxy.errors import AskonceError
+from proxy.errors import AskonceError, ConfigError
 from proxy.keyfile import KeyFile
-from proxy.pages import advised, table
+from proxy.pages import advised, table, windows
+from proxy.pages.doors import TOKEN_FIELD
+from proxy.periods import Window
 from proxy.settings import Config
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.lines import count_line
@@ -64,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         page = commands.add_parser(name, help=told, description=told)
         page.add_argument("url", nargs="?", default="http://127.0.0.1:8080", metavar="URL", help="default: %(default)s")
+        if name == "stats":
+            page.add_argument("--window", choices=tuple(Window), help="of this time alone, and of all processes")
+            page.add_argument("--by", choices=windows.WAYS, help="told apart by this; client and team need admin.token")
     return parser
 
 
@@ -119,7 +126,7 @@ def _tokens(file: Path | None) -> int:
     return 0
 
 
-def _stats(url: str, rendered: Callable[[Mapping[str, Any]], str]) -> int:
+def _stats(url: str, rendered: Callable[[Mapping[str, Any]], str], query: Mapping[str, str]) -> int:
     origin = url if "://" in url else f"http://{url}"
     if not origin.startswith(("http://", "https://")):
         print(f"askonce: {url}: expected a URL like http://127.0.0.1:8080", file=sys.stderr)
@@ -127,10 +134,20 @@ def _stats(url: str, rendered: Callable[[Mapping[str, Any]], str]) -> int:
     page = origin.rstrip("/").removesuffix("/stats").removesuffix("/_askonce") + "/_askonce/stats"
     # The proxy is asked straight: HTTP_PROXY and its like are for the world outside.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    asked = urllib.request.Request(f"{page}?{urlencode(query)}" if query else page)  # noqa: S310  (checked above)
     try:
-        with opener.open(page, timeout=STATS_TIMEOUT_S) as answer:
+        if token := config.load().admin.token:
+            asked.add_header(TOKEN_FIELD.decode(), token)
+        with opener.open(asked, timeout=STATS_TIMEOUT_S) as answer:
             shown = json.loads(answer.read(MAX_STATS_BYTES))
         print(rendered(shown), end="")
+    except ConfigError as error:
+        print(f"askonce: {error}", file=sys.stderr)
+        return 2
+    except HTTPError as error:
+        with error:
+            print(f"askonce: {page}: {_told(error)}", file=sys.stderr)
+        return 1
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         print(f"askonce: {page}: {reason}; is a proxy listening there?", file=sys.stderr)
@@ -141,6 +158,14 @@ def _stats(url: str, rendered: Callable[[Mapping[str, Any]], str]) -> int:
     return 0
 
 
+def _told(error: HTTPError) -> str:
+    """What the page says to whom it is not shown."""
+    try:
+        return str(json.loads(error.read(MAX_STATS_BYTES))["error"]["message"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{error.code} {error.reason}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0 for success, 2 for settings that are wrong, 1 for anything else."""
     given = _parser().parse_args(arguments)
@@ -149,7 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "tokens":
         return _tokens(given.file)
     if given.command in ("stats", "advise"):
-        return _stats(given.url, table.rendered if given.command == "stats" else advised.rendered)
+        if given.command == "advise":
+            return _stats(given.url, advised.rendered, {})
+        query = {name: value for name, value in (("window", given.window), ("by", given.by)) if value is not None}
+        return _stats(given.url, table.rendered, query)
     try:
         settings = _settings(given)
         app.tills(settings)

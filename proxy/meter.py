@@ -9,6 +9,7 @@ from proxy.money import Cost
 from proxy.ports import Body
 from proxy.receipts import Bill, Receipt
 from proxy.routing import DEFAULT
+from proxy.usage import Usage
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Meter:
     cut: CutOff = CutOff.DELIVERED
     tier: str = ""
     saved: Entry | None = None
+    saved_usage: Usage | None = None
     saved_cost: Cost | None = None
     bill: Bill | None = None
     key: Key | None = None
@@ -75,7 +77,7 @@ class Meter:
             total_s=total_s,
             cut=cut,
             tier=self.tier,
-            saved=entry.usage if entry is not None else None,
+            saved=self.saved_usage,
             saved_cost=self.saved_cost,
             key=self.key,
             tag=self.tag,

@@ -374,8 +374,11 @@ class Pipeline:
     ) -> Reply:
         entry, tier = found.entry, EXACT if recalled is None else SEMANTIC
         meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, tier, entry
+        # What another question cost is not what this one would have.
+        usage = entry.usage if recalled is None or entry.usage is None else entry.usage.of_another()
+        meter.saved_usage = usage
         meter.inputs_found = meter.inputs
-        usage, till = entry.usage, self._tills[candidate.route.name]
+        till = self._tills[candidate.route.name]
 
         def cost_at(now: float) -> Cost | None:
             return till.cost(entry.model, entry.service_tier, usage, now)

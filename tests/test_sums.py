@@ -267,6 +267,26 @@ def test_the_books_say_what_clients_and_provider_saw(house: House, mix: list[tup
     assert shown["forwarded"] == sum(each.outcome is None and not each.own for each in house.seen)
     assert shown["clients_left"] == sum(not each.whole and each.outcome == "MISS" for each in calls)
     assert shown["in_flight"] == 0
+    assert_windows(shown, house)
+
+
+def assert_windows(shown: Stats, house: House) -> None:
+    """Every window, and everything told apart in every way, comes to the same."""
+    for window, by in (("1h", "model"), ("24h", "tier"), ("7d", "day"), ("all", "client"), ("1h", "team")):
+        target = f"/stats?window={window}&by={by}"
+        octets = raw_client.request("GET", target, host=b"localhost")
+        told: Stats = json.loads(raw_client.exchange(house.proxy.address, octets).body)
+        # What was read a second ago may be shown once more.
+        if told["requests"] != shown["requests"]:
+            continue
+        for part in ("reasons", "fetches", "kept", "unkept", "tokens", "savings", "bytes", *OUTCOMES):
+            assert told[part] == shown[part]
+        assert_models_add_up({**told, "models": told["groups"]})
+        for name in ("requests", *OUTCOMES):
+            assert sum(step[name] for step in told["series"]) == shown[name]
+        assert sum(step["saved"]["tokens"] for step in told["series"]) == (
+            shown["tokens"]["saved"]["input"] + shown["tokens"]["saved"]["output"]
+        )
 
 
 def assert_outcomes(shown: Stats, calls: list[Seen]) -> None:
@@ -278,6 +298,7 @@ def assert_outcomes(shown: Stats, calls: list[Seen]) -> None:
     counted = {(model, name): row[name] for model, row in shown["models"].items() for name in OUTCOMES if row[name]}
     assert counted == asked
     assert_models_add_up(shown)
+    assert_models_add_up({**shown, "models": shown["tiers"]})
     for outcome, name in COUNTER.items():
         assert shown["latency_ms"][outcome]["count"] == shown[name]
     begun = Counter(each.outcome for each in calls if each.status)

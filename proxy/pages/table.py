@@ -12,7 +12,7 @@ def rendered(shown: Mapping[str, Any]) -> str:
     tokens, requests = shown["tokens"], shown["requests"]
     outcomes = ("hits", "joined", "misses", "bypassed", "errors")
     lines = [
-        f"askonce {plain(shown['version'])}, counting since {plain(shown['since'])}",
+        f"askonce {plain(shown['version'])}, {_span(shown)}",
         "",
         *_rows(
             [
@@ -39,13 +39,30 @@ def rendered(shown: Mapping[str, Any]) -> str:
             f"{opportunity['repeats']:,} repeats were kept out by their temperature alone and cost "
             f"{_dollars(opportunity['usd'])} (see cache.when)"
         )
-    busiest = sorted(shown["models"].items(), key=lambda item: -item[1]["requests"])
-    if busiest:
-        lines += ["", *_rows([("model", "requests", "hits", "saved"), *(_model(*item) for item in busiest)])]
+    by, lines_of = _groups(shown)
+    if lines_of:
+        lines += ["", *_rows([(by, "requests", "hits", "saved"), *(_group(*item) for item in lines_of)])]
     reasons = sorted((item for item in shown["reasons"].items() if item[1]), key=lambda item: -item[1])
     if reasons:
         lines += ["", *_rows([("reason", "requests"), *((plain(name), f"{count:,}") for name, count in reasons)])]
     return "\n".join(lines) + "\n"
+
+
+def _span(shown: Mapping[str, Any]) -> str:
+    """Of which time the table tells."""
+    if "window" not in shown:
+        return f"counting since {plain(shown['since'])}"
+    return f"{plain(shown['window'])}, from {plain(shown['since'])} to {plain(shown['until'])}"
+
+
+def _groups(shown: Mapping[str, Any]) -> tuple[str, list[tuple[str, Mapping[str, Any]]]]:
+    """What calls are told apart by, and the groups: days in their order, all others by their requests."""
+    if "window" not in shown:
+        by, groups = "model", shown["models"]
+    else:
+        by, groups = shown["by"] or "", shown["groups"]
+    told = [item for item in groups.items() if item[1]["requests"] or item[1]["tokens"]["saved"]["answers"]]
+    return by, sorted(told) if by == "day" else sorted(told, key=lambda item: -item[1]["requests"])
 
 
 def _sums(saved: Mapping[str, Any], spent: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -63,7 +80,7 @@ def _sums(saved: Mapping[str, Any], spent: Mapping[str, Any]) -> list[tuple[str,
     return rows
 
 
-def _model(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _group(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     saved = row["tokens"]["saved"]
     return plain(name) or "(none)", f"{row['requests']:,}", f"{row['hits'] + row['joined']:,}", _dollars(saved["usd"])
 
