@@ -46,7 +46,7 @@ def of_model(call: Call, candidate: Candidate) -> Refusal | None:
     path = call.target.partition(b"?")[0]
     deployment = paths.deployment(path)
     # Azure names the model in the path, and what the body says of it is then for show.
-    named = [candidate.model] if deployment is None else [unquote_to_bytes(deployment).decode("utf-8", "replace")]
+    named = [candidate.model] if deployment is None else [_plain(deployment)]
     return None if client.may_use(*named, *candidate.fallbacks) else _another_model(client)
 
 
@@ -69,12 +69,28 @@ def of_unread(call: Call, budgets: Budgets | None, *, websocket: bool = False) -
     client = call.client
     if client is None or (call.method in SAFE and not websocket):
         return None
-    if client.models and not client.may_use(*_asked_for(call.target)):
+    if client.models and not client.may_use(*(_asked_for(call.target) if websocket else UNKNOWN)):
         return _another_model(client)
     return of_money(call, budgets)
 
 
+UNKNOWN = ("",)
+"""What a call names whose model nobody can read."""
+
+REALTIME = b"/realtime"
+"""The end of the paths whose WebSockets are for the model of their query; on others each message may name one."""
+
+
 def _asked_for(target: bytes) -> Sequence[str]:
-    """The models that the query of *target* names; one that is unknown where it names none."""
-    query = target.partition(b"?")[2].decode("latin-1")
-    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "model"] or [""]
+    """The models that a WebSocket at *target* is for, by OpenAI's name for them and by Azure's."""
+    path, _, query = target.partition(b"?")
+    if not path.endswith(REALTIME):
+        return UNKNOWN
+    asked = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return [value for name, value in asked if name.lower() in ("model", "deployment")] or UNKNOWN
+
+
+def _plain(deployment: bytes) -> str:
+    """The name of *deployment*; no text where it is a path in disguise, which the provider may follow."""
+    name = unquote_to_bytes(deployment).decode("utf-8", "replace")
+    return name if not any(each in name for each in "/\\%") else ""

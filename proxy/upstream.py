@@ -116,9 +116,11 @@ class Upstream:
 
     def _request(self, method: bytes, target: bytes, fields: Fields, keep: Collection[bytes]) -> bytes:
         sent = headers.request_fields(fields, authority=self.origin.authority, keep=keep)
+        # A TRACE is answered with the very request: no secret of ours may be in it (RFC 9110 section 9.3.8).
+        told = method != b"TRACE"
         if self._credential is not None:
-            sent = self._credential.put(sent)
-        if self._add:
+            sent = (self._credential if told else Credential()).put(sent)
+        if self._add and told:
             sent = [pair for pair in sent if pair[0].lower() not in self._add] + list(self._add.values())
         before, added = self._dialer.absolute
         return headers.head(method + b" " + before + self.origin.target(target) + b" HTTP/1.1", sent + added)

@@ -26,6 +26,12 @@ PROVIDERS = "sk-the-providers-own-key-0123456789"
 USAGE = {"prompt_tokens": 2000, "completion_tokens": 100, "total_tokens": 2100}
 # gpt-4o-mini: 0.15 dollars for a million tokens in, 0.60 out.
 COST = 0.15 * 2000 / 1e6 + 0.60 * 100 / 1e6
+UPGRADE = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", base64.b64encode(bytes(16)).decode()),
+)
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -121,16 +127,10 @@ def test_who_has_no_key_or_none_of_ours_is_told_so_in_openais_shape(house: House
 def test_forwarded_paths_and_websockets_need_the_key_too(house: House) -> None:
     key = house.issue("ann")
     house.comes_to(lambda: house.ask(key), 200)
-    upgrade = (
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", base64.b64encode(bytes(16)).decode()),
-    )
     for method, target, fields, body in (
         ("GET", "/v1/models", (), None),
         ("POST", "/v1/images/generations", (), b"{}"),
-        ("GET", "/v1/realtime?model=gpt-realtime", upgrade, None),
+        ("GET", "/v1/realtime?model=gpt-realtime", UPGRADE, None),
     ):
         assert house.send(method, target, None, *fields, body=body).status == 401
         assert house.send(method, target, "sk-unknown", *fields, body=body).status == 401
@@ -140,6 +140,26 @@ def test_forwarded_paths_and_websockets_need_the_key_too(house: House) -> None:
     assert len(house.seen()) == 4
     # Its own pages need none.
     assert raw_client.exchange(house.ways.proxy, raw_client.request("GET", "/healthz")).status == 200
+
+
+def test_a_request_that_is_answered_with_itself_holds_no_secret(start_proxy: StartProxy, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file_of_secret = tmp_path / "provider.key"
+    file_of_secret.write_text(PROVIDERS)
+    key = run("new", "ann", "--file", str(file))[1].strip()
+    ways = start_proxy(
+        keys__mode="shared",
+        keys__file=str(file),
+        upstream__key_file=str(file_of_secret),
+        upstream__add_headers='{"X-Gateway-Secret": "hush-hush"}',
+    )
+    house = House(ways, file)
+    for method in ("TRACE", "OPTIONS"):
+        ways.plays(answers.whole(b"{}"))
+        assert house.send(method, "/v1/models", key).status == 200
+    traced, asked = house.seen()
+    assert (traced.values("authorization"), traced.values("x-gateway-secret")) == ([], [])
+    assert (len(asked.values("authorization")), len(asked.values("x-gateway-secret"))) == (1, 1)
 
 
 def test_a_key_that_is_taken_back_stops_working_without_a_restart_even_for_what_was_answered(house: House) -> None:
@@ -196,6 +216,7 @@ MODELS: tuple[tuple[dict[str, Any], int], ...] = (
     ({"model": "gpt-4o-mini", "models": "o3"}, 403),
     ({"path": "/openai/deployments/gpt-4o/chat/completions", "model": "o3"}, 200),
     ({"path": "/openai/deployments/o3/chat/completions", "model": "gpt-4o"}, 403),
+    ({"path": "/openai/deployments/gpt-4o%2F..%2Fo3/chat/completions", "model": "gpt-4o"}, 403),
 )
 
 
@@ -217,6 +238,20 @@ def test_a_key_for_some_models_cannot_go_where_nobody_reads_the_model(house: Hou
     assert house.send("POST", "/v1/images/generations", key, body=b'{"model": "gpt-4o"}').status == 403
     assert house.send("POST", "/v1/chat/completions", key, body=b'{"model": "o3", "model": "gpt-4o"}').status == 403
     assert house.send("GET", "/v1/models", key).status == 200
+
+
+def test_naming_an_allowed_model_in_the_address_opens_nothing_where_it_does_not_decide(house: House) -> None:
+    key = house.issue("ann", "--models", "gpt-4o*")
+    house.comes_to(lambda: house.ask(key), 200)
+    for target in ("/v1/images/generations", "/v1//chat/completions", "/v1/chat/completions/"):
+        assert house.send("POST", f"{target}?model=gpt-4o", key, body=b'{"model": "o3"}').status == 403
+    # Each message of such a WebSocket names a model of its own.
+    assert house.send("GET", "/v1/responses?model=gpt-4o", key, *UPGRADE).status == 403
+    assert house.send("GET", "/openai/realtime?deployment=o3&model=gpt-4o", key, *UPGRADE).status == 403
+    assert len(house.seen()) == 1
+    for target in ("/v1/realtime?model=gpt-4o", "/openai/realtime?api-version=1&deployment=gpt-4o"):
+        house.ways.plays(answers.whole(b"{}"))
+        assert house.send("GET", target, key, *UPGRADE).status == 200
 
 
 # --- usage and secrets -----------------------------------------------------------------------------------------------
