@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,13 +36,14 @@ from proxy.errors import AskonceError, CacheError, ClientsError, ConfigError
 from proxy.gate import Gate
 from proxy.keyfile import KeyFile
 from proxy.ledger import Ledger
-from proxy.pages import answers, feedback, metrics, status, windows
+from proxy.pages import answers, feedback, guide, metrics, status, windows
 from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.prefix import rules
 from proxy.pricing import Prices
+from proxy.purging import Wanted, purge
 from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
 from proxy.settings import Config, OwnPathSettings
@@ -194,12 +196,40 @@ class App:
             pages[b"/health"] = health
         given = doors.operators(feedback.page(self.semantic.verdict))
         posted: dict[bytes, Page] = {OWN + b"feedback": given}
+        removed: dict[bytes, Page] = {OWN + b"cache": doors.operators(guide.clearing(self._purge))}
         if own.guide:
-            posted[b"/v1/cache/feedback"] = given
+            hand = self.pipeline.by_hand
+            posted |= {
+                b"/v1/cache/feedback": given,
+                b"/v1/cache/get": doors.operators(guide.looking_up(hand, self._led)),
+                b"/v1/cache/set": doors.operators(guide.putting(hand, self._led)),
+                b"/v1/chat": guide.chatting(self.pipeline, self._led, self.tills, self._admitted),
+            }
+            pages[b"/v1/cache/stats"] = guide.stats(self._counted, hand, self.semantic.shown)
+            removed[b"/v1/cache"] = removed[OWN + b"cache"]
         return {
             **{(b"GET", path): page for path, page in pages.items()},
             **{(b"POST", path): page for path, page in posted.items()},
+            **{(b"DELETE", path): page for path, page in removed.items()},
         }
+
+    def _led(self, call: Call) -> Call:
+        """*call*, which a page makes, with its way to a provider."""
+        way = self.routing.way(call.target)
+        return replace(call, way=way, target=way.inner(call.target))
+
+    def _admitted(self, call: Call) -> Call | Reply:
+        """*call* under the name of its client, or why it may not pass."""
+        if self.gate is None:
+            return call
+        client = self.gate.admit(call.fields, call.target)
+        return replace(call, client=client) if client is not None else self.pipeline.turned_away(call)
+
+    async def _purge(self, wanted: Wanted, dry_run: bool) -> int:
+        removed = await purge(self.storage.store, wanted, now=time.time, dry_run=dry_run)
+        if not dry_run:
+            self.exact.turn()
+        return removed
 
     async def _counted(self) -> tuple[Books, float]:
         """What was counted, and since when: by all who count together, or where that cannot be read, here."""

@@ -11,6 +11,7 @@ from proxy import allowance, fingerprint, headers, labels, money
 from proxy.ahead import Ahead
 from proxy.allowance import STRANGER, Refusal
 from proxy.budgets import Budgets
+from proxy.byhand import ByHand
 from proxy.call import Call, Candidate, Deliver, Repeat, Reply
 from proxy.clients import Client
 from proxy.counting import Counting
@@ -112,6 +113,13 @@ class Pipeline:
             now=now,
         )
         self.airspace = Airspace()
+        self.by_hand = ByHand(
+            reception=self._reception,
+            exact=exact,
+            recalling=self._recalling,
+            ttl_s=config.cache.ttl_s,
+            now=now,
+        )
 
     def use_secret(self, secret: bytes) -> None:
         """From now on tenants are told apart by *secret*, as they are by all who share the store."""

@@ -70,6 +70,10 @@ class Store(Protocol):
         """Every live entry that has a ``scope``, in any order; not counted as a use."""
         ...
 
+    def entries(self) -> AsyncIterator[Entry]:
+        """Every live entry, in any order; not counted as a use."""
+        ...
+
     def watch(self, gone: Callable[[Key], None]) -> None:
         """Call *gone*, on the loop, with the key of each entry that is kept no longer, as far as this process knows."""
         ...

@@ -99,6 +99,15 @@ class Recalling:
 
         return recall
 
+    async def find(self, sought: Sought | None) -> Recalled | None:
+        """What may be given for *sought* without asking the provider, if anything."""
+        if self._tier is None or sought is None or sought.inquiry is None:
+            return None
+        found = await self._tier.recall(sought.inquiry)
+        if found is not None:
+            self._tier.served(found)
+        return found
+
     def _priced(self, found: Recalled, inquiry: Inquiry) -> Recalled:
         """*found* with what asking anew would have cost: this question's prompt, the recorded answer."""
         entry = found.entry

@@ -133,6 +133,13 @@ def temperature_gate() -> Iterator[Scenario]:
         labels=(MISS, "BYPASS temperature", HIT),
         fetches=2,
     )
+    some: Mapping[str, object] = {**EMBEDDING, "input": [NONCE, f"more of {NONCE}"]}
+    yield Scenario(
+        id="some-inputs-of-an-embeddings-request-are-kept",
+        calls=(on("/v1/embeddings", EMBEDDING), on("/v1/embeddings", some), on("/v1/embeddings", some)),
+        labels=(MISS, "MISS partly_found", HIT),
+        fetches=2,
+    )
     yield Scenario(
         id="embeddings-need-no-temperature",
         calls=(on("/v1/embeddings", EMBEDDING), on("/v1/embeddings", EMBEDDING)),

@@ -17,6 +17,12 @@ def text(body: bytes, content_type: bytes, *, status: int = 200) -> Reply:
     return Reply(status=status, phrase=labels.PHRASES[status], head=head, body=body, sized=True)
 
 
+def passed_on(body: bytes, *, status: int, phrase: bytes) -> Reply:
+    """What somebody else said, as JSON."""
+    head = b"Content-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n" % len(body)
+    return Reply(status=status, phrase=phrase, head=head, body=body, sized=True)
+
+
 def refused(status: int, message: str, code: str) -> Reply:
     """Why the page is not shown or nothing was done, and what to do about it."""
     return text(labels.error_body(message, code), b"application/json", status=status)

@@ -103,6 +103,10 @@ class FrontedStore:
         """See :class:`proxy.ports.Store`."""
         return self._behind.asked()
 
+    def entries(self) -> AsyncIterator[Entry]:
+        """See :class:`proxy.ports.Store`."""
+        return self._behind.entries()
+
     def watch(self, gone: Callable[[Key], None]) -> None:
         """See :class:`proxy.ports.Store`."""
         self._behind.watch(gone)

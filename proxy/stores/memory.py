@@ -174,6 +174,13 @@ class MemoryStore:
             if kept.entry.scope and kept.entry.expires > now:
                 yield kept.entry
 
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Every live entry, as of now."""
+        now = self._now()
+        for kept in list(self._kept.values()):
+            if kept.entry.expires > now:
+                yield kept.entry
+
     def watch(self, gone: Callable[[Key], None]) -> None:
         """Call *gone* with the key of each entry that leaves."""
         self._gone.append(gone)
