@@ -267,7 +267,8 @@ def test_the_books_say_what_clients_and_provider_saw(house: House, mix: list[tup
     assert shown["forwarded"] == sum(each.outcome is None and not each.own for each in house.seen)
     assert shown["clients_left"] == sum(not each.whole and each.outcome == "MISS" for each in calls)
     assert shown["in_flight"] == 0
-    assert_windows(shown, house)
+    if mix == EVERYTHING:
+        assert_windows(shown, house)
 
 
 def assert_windows(shown: Stats, house: House) -> None:
@@ -276,9 +277,7 @@ def assert_windows(shown: Stats, house: House) -> None:
         target = f"/stats?window={window}&by={by}"
         octets = raw_client.request("GET", target, host=b"localhost")
         told: Stats = json.loads(raw_client.exchange(house.proxy.address, octets).body)
-        # What was read a second ago may be shown once more.
-        if told["requests"] != shown["requests"]:
-            continue
+        assert told["requests"] == shown["requests"]
         for part in ("reasons", "fetches", "kept", "unkept", "tokens", "savings", "bytes", *OUTCOMES):
             assert told[part] == shown[part]
         assert_models_add_up({**told, "models": told["groups"]})
