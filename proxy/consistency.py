@@ -37,6 +37,8 @@ def check(config: Config) -> None:
             raise ConfigError(f"cache.key_headers[{number}]: {name!r} is not the name of a header field")
     for path in config.cache.more_paths:
         _check_path(path, f"cache.more_paths.{path}")
+    if config.prefix.hold_out > 1:
+        raise ConfigError(f"prefix.hold_out: must be a share of 0 to 1, found {config.prefix.hold_out!r}")
     for number, text in enumerate(config.server.trusted_proxies):
         if not _is_network(text):
             raise ConfigError(

@@ -476,12 +476,13 @@ class Pipeline:
         async def send(fields: Fields, body: bytes | Upload | None) -> Incoming:
             return await self._upstreams[candidate.route.name].ask(call.method, call.target, fields, body)
 
+        async def steer(fields: Fields, body: bytes | Upload | None) -> Incoming:
+            return await (self._prefix.ask(send, fields, body, watch) if watch is not None else send(fields, body))
+
         async def ask() -> Incoming:
-            if watch is not None:
-                self._prefix.sent(watch)
             if gathering is not None:
                 return await gathering.ask(send)
-            return await self._usage_asking.ask(send, call, candidate)
+            return await self._usage_asking.ask(steer, call, candidate)
 
         return Ahead(ask, self._tasks)
 

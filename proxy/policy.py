@@ -33,7 +33,7 @@ class Control:
     """``x-askonce-cache: on | off``: overrides the temperature gate, or keeps the call out."""
     tag: str = ""
     prefix: str = ""
-    """``x-askonce-prefix: off``: less than ``prefix.mode`` would do, never more."""
+    """``x-askonce-prefix: off | observe | advise``: less than ``prefix.mode`` would do, never more."""
     similar: bool = True
     """False by ``x-askonce-semantic: off``: no answer of another question, please."""
     min_similarity: float = 0.0
@@ -111,7 +111,7 @@ def control(fields: Fields) -> Control:
     )
 
 
-_LESS = frozenset({b"off", b"observe"})
+_LESS = frozenset({b"off", b"observe", b"advise"})
 
 
 def _word(fields: Fields, name: bytes) -> bytes:

@@ -177,7 +177,7 @@ class WireSettings:
     max_bytes: int = setting(32 * 1024 * 1024, least=65536)
 
 
-PREFIX_MODES = ("off", "observe")
+PREFIX_MODES = ("off", "observe", "advise", "act")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +191,7 @@ class PrefixSettings:
     rules_file: str = ""
     diagnose: bool = True
     max_prefixes: int = setting(100_000, least=1000)
+    hold_out: float = setting(0.05, least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,7 @@ class PromptCache:
                 return [*given, *developer, *ends[-21:]], [*given, *developer, *ends[-1:]]
             case _:
                 whole = len(prompt.octets)
-                known = [n for n in range(256, whole, 256) if self._seen_twice(prompt.octets[:n])]
+                known = [n for n in range(1024, whole, 1024) if self._seen_twice(prompt.octets[:n])]
                 return [*known, whole], [*known, whole]
 
     def _seen_twice(self, prefix: bytes) -> bool:

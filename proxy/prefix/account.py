@@ -101,8 +101,12 @@ class Account:
 
     def shown(self) -> dict[str, object]:
         """As JSON."""
+        ours = self.attributed
         return {
             "without_usage": self.without_usage,
             "observed": self.observed.shown(),
+            "acted": self.acted.shown(),
+            "held_out": self.held_out.shown(),
+            "attributed_usd": None if ours is None else f"-{money.text(-ours)}" if ours < 0 else money.text(ours),
             "forecast": self.forecasts.shown(),
         }

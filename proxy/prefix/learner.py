@@ -57,6 +57,11 @@ class Level:
             self.wider.add(again=again)
 
     @property
+    def verdicts(self) -> float:
+        """How many are known, here or in the wider level."""
+        return max(self.again + self.lapsed, self.wider.verdicts if self.wider is not None else 0.0)
+
+    @property
     def chance(self) -> float:
         """The chance that such a place is seen again in time; 0 where nothing is known."""
         return worth.blended(self.again, self.lapsed, self.wider.chance if self.wider is not None else 0.0)

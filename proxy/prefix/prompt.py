@@ -65,6 +65,8 @@ class Segment:
     """Nothing of the same message follows."""
     said: bool = True
     """It is text; else JSON that we spell out."""
+    kind: str = ""
+    """The ``type`` of a part that is no text."""
 
     @property
     def path(self) -> str:
@@ -233,9 +235,15 @@ def _content(part: Part, at: At, role: str, content: object, *, more: bool = Fal
                     marked=_marked(piece),
                     ends_turn=last,
                     said=False,
+                    kind=_kind(piece),
                 )
     elif content is not None:
         yield Segment(part=part, at=at, role=role, octets=_octets(content), ends_turn=not more, said=False)
+
+
+def _kind(piece: object) -> str:
+    kind = piece.get("type") if isinstance(piece, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def _marked(piece: object) -> bool:

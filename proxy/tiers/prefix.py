@@ -1,34 +1,41 @@
 """L3: watches what the provider's prompt cache does, foretells it, and says why it did not hit. Answers nothing itself.
 
-What is watched is looked at after the request has gone out, and once more when its answer is in.
+What is watched is looked at after the request has gone out, and once more when its answer is in. Only where something
+may be set in a request (``prefix.mode: act``) it is looked at before.
 """
 
 import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from urllib.parse import urlsplit
 
-from proxy import money
+from proxy import headers, money
 from proxy.call import Call, Candidate
+from proxy.errors import Broke
+from proxy.headers import Fields
 from proxy.model import Finding, Json, Unkept
-from proxy.ports import Dialect
+from proxy.ports import Dialect, Upload
 from proxy.prefix.account import Account
+from proxy.prefix.acting import Action, shaped
 from proxy.prefix.advice import Advice
 from proxy.prefix.chain import BLOCK_OCTETS, Chain, chain_of, salt_for
 from proxy.prefix.diagnosis import LEAST_LOST, Case, Diagnosis, diagnose
 from proxy.prefix.heads import Head, Heads
 from proxy.prefix.learner import Known, Learner
-from proxy.prefix.prompt import DIALECTS, Prompt, prompt_of
+from proxy.prefix.places import awaited, level_at
+from proxy.prefix.prompt import DIALECTS, Prompt, prompt_of, steers_itself
 from proxy.prefix.reach import reach
 from proxy.prefix.rules import UNKNOWN, Rule, Rules, Semantics
 from proxy.prefix.samples import Sample, Samples, kept
+from proxy.provider import Incoming
 from proxy.settings import PREFIX_MODES, PrefixSettings
 from proxy.tasks import Tasks
+from proxy.tiers.steering import Steering, fits
 from proxy.till import Till
 from proxy.usage import Method, Usage
 
@@ -56,6 +63,20 @@ MAX_DIAGNOSES_AT_ONCE = 64
 WORTH_ASKING = 4 * LEAST_LOST
 """Tokens not read, below which nobody asks why."""
 
+TOKENS_PER_OCTET = 0.25
+"""Before the first usage of a model."""
+
+SIGNED = frozenset({b"content-md5", b"digest", b"content-digest", b"repr-digest", b"signature"})
+"""Fields that vouch for the octets of a body: nothing may be put into it."""
+
+REFUSED = (400, 422)
+
+MAX_REFUSAL_OCTETS = 64 * 1024
+"""How much of a refusal is read to see what was refused."""
+
+Send = Callable[[Fields, bytes | Upload | None], Awaitable[Incoming]]
+"""Sends the request to the provider, with these fields and this body."""
+
 BILLED = (None, Unkept.LENGTH, Unkept.CONTENT_FILTER)
 
 
@@ -63,6 +84,8 @@ class Watch:
     """One request on its way to the provider, and what is known of its prompt."""
 
     __slots__ = (
+        "acted",
+        "acts",
         "at_s",
         "body",
         "chain",
@@ -70,12 +93,15 @@ class Watch:
         "done",
         "finding",
         "head",
+        "held",
         "known",
         "mode",
         "model",
         "prompt",
         "route",
         "rule",
+        "sent",
+        "steered",
         "tenant",
     )
 
@@ -95,6 +121,20 @@ class Watch:
         self.finding: Finding | None = None
         self.done = False
         """It was looked at, or will not be."""
+        self.acts = False
+        """It may be given something before it goes out."""
+        self.sent = False
+        """It went to the provider; another tier may have answered first."""
+        self.acted = False
+        self.held = False
+        """It was left alone, to compare with."""
+        self.steered = True
+        """The client looks after the prompt cache itself."""
+
+    @property
+    def wide(self) -> bytes:
+        """All requests of its kind that may be learned from."""
+        return f"{self.route}\0{self.tenant}\0{self.model}".encode("utf-8", "surrogatepass")
 
     def __repr__(self) -> str:
         return f"<Watch of a {self.dialect} request, {self.known}>"
@@ -126,6 +166,8 @@ class PrefixTier:
         self._now = now
         self._learner = Learner(max_nodes=settings.max_prefixes)
         self._heads = Heads()
+        self.steering = Steering(self._learner, secret=self._secret, hold_out=settings.hold_out, now=now)
+        self._ratios: dict[tuple[str, str], float] = {}
         self._samples = Samples()
         self.account = Account()
         self.advice = Advice(since=now())
@@ -136,6 +178,7 @@ class PrefixTier:
         self._rationed_at = now()
         self._unasked = 0
         self.skipped = 0
+        self._stumbled = False
 
     def __repr__(self) -> str:
         return f"<PrefixTier {self._settings.mode}, {self._learner!r}, {len(self._waiting)} waiting>"
@@ -152,7 +195,57 @@ class PrefixTier:
         least = LEAST_OCTETS if rule is UNKNOWN else rule.min_tokens * LEAST_OCTETS_PER_TOKEN
         # A body that could not be compared by value is not worth a second look.
         watch.done = len(call.body) < least or candidate.identity is None
+        watch.acts = mode == "act" and not watch.done and fits(dialect.name) and not call.fields.has_any(SIGNED)
         return watch
+
+    async def ask(self, send: Send, fields: Fields, body: bytes | Upload | None, watch: Watch) -> Incoming:
+        """Send the request of *watch*, where that pays with what makes the provider's cache hit. Raises like *send*.
+
+        What the provider refuses is sent again as it came.
+        """
+        first, watch.sent = not watch.sent, True
+        if not first or not watch.acts or not isinstance(body, bytes):
+            if first:
+                self._look_later(watch)
+            return await send(fields, body)
+        try:
+            action, changed = await self._shaped(watch, body)
+        except Exception:
+            # Whatever goes wrong here, the client's request is as good as it was.
+            if not self._stumbled:
+                log.exception("a request could not be shaped; it and its like go as they came")
+            self._stumbled = True
+            action, changed = Action(), None
+        if changed is None:
+            return await send(fields, body)
+        watch.acted = True
+        answer = await send(headers.resized(fields, len(changed)), changed)
+        if answer.status not in REFUSED:
+            return answer
+        watch.acted = False
+        said = await _said(answer)
+        again = await send(fields, body)
+        named = any(field.encode() in said for field in action.fields)
+        self.steering.refused(watch.route, watch.model, named=named or again.status < 400)
+        return again
+
+    async def _shaped(self, watch: Watch, body: bytes) -> tuple[Action, bytes | None]:
+        """What is set in the request of *watch*, and *body* with it; None where nothing is."""
+        long = len(watch.body) > OFF_LOOP_OCTETS
+        if long:
+            await asyncio.to_thread(self._read, watch)
+        else:
+            self._read(watch)
+        action, changed = self._planned(watch), None
+        if action and watch.prompt is not None:
+            if long:
+                changed = await asyncio.to_thread(shaped, body, watch.prompt, action)
+            else:
+                changed = shaped(body, watch.prompt, action)
+        self._meet(watch, action if changed is not None else Action())
+        watch.done = True
+        watch.body = b""
+        return action, changed
 
     def _mode(self, candidate: Candidate) -> str:
         settings = self._settings
@@ -172,9 +265,9 @@ class PrefixTier:
                 found = self._rules.find(name, model)
         return found
 
-    def sent(self, watch: Watch) -> None:
-        """The request of *watch* is on its way: now there is time to look at it."""
-        if watch.done or watch.known is not None:
+    def _look_later(self, watch: Watch) -> None:
+        """The request of *watch* is about to go: there is time to look at it when it has gone."""
+        if watch.done:
             return
         if len(self._waiting) >= MAX_WAITING:
             watch.done = True
@@ -184,7 +277,7 @@ class PrefixTier:
         if self._looking is not None and not self._looking.done():
             return
         if len(watch.body) <= OFF_LOOP_OCTETS:
-            # Behind the first step of the flight, which writes the request.
+            # By then this step of the flight has written the request.
             asyncio.get_running_loop().call_soon(self._look_at_short)
         else:
             self._looking = self._tasks.start(self._look_at_all(), name="prefix")
@@ -208,7 +301,8 @@ class PrefixTier:
     def _look(self, watch: Watch) -> None:
         if watch.chain is None:
             self._read(watch)
-        self._meet(watch)
+        self._planned(watch)
+        self._meet(watch, Action())
         watch.done = True
         watch.body = b""
         if watch.finding is not None:
@@ -218,37 +312,70 @@ class PrefixTier:
         """What can be told without knowing anything else; fit for a thread."""
         request = _object(watch.body)
         watch.prompt = prompt_of(watch.dialect, request) if request is not None else None
-        if watch.prompt is not None:
+        if request is not None and watch.prompt is not None:
             salt = salt_for(self._secret, watch.prompt, tenant=watch.tenant, upstream=self._urls[watch.route])
             watch.chain = chain_of(watch.prompt, salt=salt)
+            watch.steered = watch.mode in ("off", "observe") or steers_itself(request)
 
-    def _meet(self, watch: Watch) -> None:
-        """Compare with what was seen, and remember it."""
-        prompt, chain, rule = watch.prompt, watch.chain, watch.rule
+    def _planned(self, watch: Watch) -> Action:
+        """What the request gets, or in ``advise`` would get; it is counted as that."""
+        prompt, chain = watch.prompt, watch.chain
         if prompt is None or chain is None or not chain.digests:
-            return
-        said = reach(prompt, chain, rule)
-        known = self._learner.known(chain, now=watch.at_s, ttl_s=rule.ttl_s, reach=said)
-        self._learner.observe(chain, now=watch.at_s, ttl_s=rule.ttl_s, written=said.written, read=known.cached)
-        watch.known = known
+            return Action()
         length = chain.bounds[prompt.head - 1] if prompt.head else 0
         if length:
             watch.head = self._heads.use(
                 chain.digests[length - 1], model=watch.model, octets=chain.upto(length), now=watch.at_s
             )
+        if watch.steered or not fits(watch.dialect):
+            return Action()
+        per_octet = self._ratios.get((watch.route, watch.model), TOKENS_PER_OCTET)
+        action = self.steering.action(
+            watch.route, prompt, chain, watch.rule, watch.head, wide=watch.wide, per_octet=per_octet
+        )
+        if not action:
+            return action
+        if watch.mode == "act" and self.steering.held_out(chain):
+            watch.held = True
+            return Action()
+        self.steering.done(action)
+        return action if watch.mode == "act" else Action()
+
+    def _meet(self, watch: Watch, action: Action) -> None:
+        """Compare with what was seen, and remember it."""
+        prompt, chain, rule = watch.prompt, watch.chain, watch.rule
+        if prompt is None or chain is None or not chain.digests:
+            return
+        if action.marks.explicit:
+            prompt = replace(prompt, explicit=True)
+        now, ttl_s = watch.at_s, rule.ttl_s
+        said = reach(prompt, chain, rule, frozenset(action.marks.numbers))
+        known = self._learner.known(chain, now=now, ttl_s=ttl_s, reach=said)
+        levels = [
+            (chain.digests[chain.bounds[number] - 1], level_at(self._learner, prompt, chain, number, wide=watch.wide))
+            for number in awaited(prompt)
+            if chain.bounds[number]
+        ]
+        self._learner.observe(chain, now=now, ttl_s=ttl_s, written=said.written, read=known.cached)
+        for digest, level in levels:
+            self._learner.await_again(digest, level, until=now + ttl_s)
+        watch.known = known
 
     def landed(self, watch: Watch, finding: Finding) -> None:
         """The answer is in; *finding* tells what it cost. Looked at when it has been put away."""
         asyncio.get_running_loop().call_soon(self._landed, watch, finding)
 
     def _landed(self, watch: Watch, finding: Finding) -> None:
-        if finding.unkept not in BILLED:
+        if not watch.sent or finding.unkept not in BILLED:
             return
         usage = finding.usage
         if usage is None or usage.method is not Method.MEASURED:
             self.account.without_usage += 1
             return
-        self.account.observed.add(usage, self._cost(watch, finding, usage))
+        cost = self._cost(watch, finding, usage)
+        (self.account.acted if watch.acted else self.account.observed).add(usage, cost)
+        if watch.held:
+            self.account.held_out.add(usage, cost)
         if watch.done:
             self._tell(watch, finding)
         else:
@@ -264,6 +391,7 @@ class PrefixTier:
             return
         tokens, read = usage.input_tokens, usage.cached_tokens
         per_octet = tokens / chain.octets
+        self._learn_ratio(watch, per_octet)
         head = watch.head
         if head is not None:
             head.tokens = int(head.octets * per_octet)
@@ -291,6 +419,12 @@ class PrefixTier:
                 ),
                 finding,
             )
+
+    def _learn_ratio(self, watch: Watch, per_octet: float) -> None:
+        at = (watch.route, watch.model)
+        before = self._ratios.get(at)
+        if before is not None or len(self._ratios) < MAX_MODELS:
+            self._ratios[at] = per_octet if before is None else before + (per_octet - before) / 8
 
     def _tells(self, watch: Watch, read: int) -> bool:
         """Whether the provider says what it reads: a self-hosted engine may keep that to itself."""
@@ -355,6 +489,7 @@ class PrefixTier:
             "max_prefixes": self._settings.max_prefixes,
             "skipped": self.skipped,
             **self.account.shown(),
+            "actions": self.steering.counts.shown(),
             "diagnoses": {str(code): count for code, count in self.advice.counts.items()},
             "advice": self.advice.top(now),
             "system_prompts": [
@@ -370,6 +505,22 @@ class PrefixTier:
                 for digest, head in self._heads.most_used()
             ],
         }
+
+
+async def _said(answer: Incoming) -> bytes:
+    """The beginning of what *answer* says; the rest is let go."""
+    pieces: list[bytes] = []
+
+    def take(octets: bytes) -> bool:
+        pieces.append(octets)
+        return sum(map(len, pieces)) < MAX_REFUSAL_OCTETS
+
+    async with answer:
+        try:
+            await answer.flow(take)
+        except Broke:
+            log.debug("a refusal broke off")
+    return b"".join(pieces)
 
 
 def _object(body: bytes) -> Json | None:
