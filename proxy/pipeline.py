@@ -93,12 +93,11 @@ class Pipeline:
         self._now = now
         self._timed = config.replay.pace == "recorded"
         counting = Counting(tasks)
-        shares = config.cache.share not in ("auto", "credential")
         self._recalling = Recalling(
             semantic,
             exact=exact,
             counting=counting,
-            maker=self._reception.maker if shares else None,
+            maker=self._reception.maker if self._reception.shares else None,
             parallel=config.semantic.parallel,
         )
         self._ground = Ground(

@@ -32,6 +32,7 @@ MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
 REMEMBERED_OVERHEAD_BYTES = 4096
 
 NO_FORM = Form()
+NO_FIELDS = Fields(())
 
 _Read = tuple[str, bytes, bytes, RawFields, RawFields, bool, bytes | Upload | None]
 
@@ -57,6 +58,8 @@ class Reception:
         else:
             share = settings.share
         self._share = share
+        self.shares = share != "credential"
+        """Several clients see one another's answers."""
         self._tenants = Tenants(share=share, secret=secret)
         self._trusted = trusted
         self._key_headers = tuple(sorted(name.lower().encode() for name in settings.key_headers))
@@ -197,6 +200,8 @@ class Reception:
 
     def maker(self, call: Call) -> TenantId:
         """Who sends *call*, whoever its answers are shared with."""
+        if call.asker.name:
+            return self._tenants.maker(NO_FIELDS, call.asker.name)
         return self._tenants.maker(call.fields, call.peer)
 
     def _question(

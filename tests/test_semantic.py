@@ -6,11 +6,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
+from proxy.clients import Client, Roster, digest, new_key
 from proxy.encoder import places
+from proxy.keyfile import KeyFile
 from tests import answers, raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy
@@ -200,6 +203,24 @@ def test_where_answers_are_shared_a_second_client_must_have_asked_the_question_f
     assert (label(answer), why(answer)) == ("MISS not_found", "unseen")
     assert label(ask(ways, ASKED, key="sk-bob")) == "HIT exact"
     assert label(ask(ways, SAME, key="sk-alice")) == "HIT semantic"
+
+
+@needs_model
+def test_clients_of_one_shared_key_must_have_asked_it_twice_too(start: Start, tmp_path: Path) -> None:
+    file, secret = tmp_path / "keys.json", tmp_path / "provider.key"
+    secret.write_text("sk-the-providers-own-key-0123456789")
+    mallory, alice, bob = (new_key(), new_key(), new_key())
+    names = {"mallory": mallory, "alice": alice, "bob": bob}
+    issued = Roster(tuple(Client(name=name, digest=digest(key.encode())) for name, key in names.items()))
+    KeyFile(file).change(lambda _: issued)
+    ways = start(own=True, keys__mode="shared", keys__file=str(file), upstream__key_file=str(secret))
+    ask(ways, ASKED, key=mallory)
+    # Whatever else she sends, she is one client.
+    assert label(ask(ways, ASKED, key=mallory, headers=(("x-some-token", "1"),))) == "HIT exact"
+    answer = ask(ways, SAME, key=alice, headers=(("x-askonce-ttl", "0"),))
+    assert (label(answer), why(answer)) == ("MISS not_found", "unseen")
+    assert label(ask(ways, ASKED, key=bob)) == "HIT exact"
+    assert label(ask(ways, SAME, key=alice)) == "HIT semantic"
 
 
 @needs_model
