@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 import proxy
-from proxy import paths
+from proxy import freshness, paths
 from proxy.bars import bar
 from proxy.books import Books
 from proxy.budgets import Budgets
@@ -89,7 +89,7 @@ class App:
             DEFAULT: Upstream(config.upstream, credentials.get(DEFAULT)),
             **{name: Upstream(each, credentials.get(name)) for name, each in config.upstreams.items()},
         }
-        self.exact = ExactTier(self.storage.store, now=time.time)
+        self.exact = ExactTier(self.storage.store, now=time.time, stale=freshness.grace_s(config.cache) > 0)
         secret = config.cache.secret.encode() or secrets.token_bytes(32)
         self.prefix = PrefixTier(
             config.prefix,

@@ -140,6 +140,8 @@ def _given(path: list[str], text: str, *, source: str) -> dict[str, object]:
             # The rest is one name, dots and all: cache.when_by_model.gpt-4.1
             if kind == Mapping[str, str]:
                 return _nest([*path[:at], ".".join(path[at:])], text)
+            if kind == Mapping[str, float]:
+                return _nest([*path[:at], ".".join(path[at:])], _yaml(text, dotted))
             # Or a name and what it has below: accounting.prices.gpt-4.1={input: 2}, accounting.prices.gpt-4.1.input=2
             below = _yaml(text, f"{dotted} (from {source})" if source else f"--set {dotted}")
             if isinstance(below, dict) or len(path) == at + 1:
@@ -260,6 +262,8 @@ def _coerce(value: object, hint: object, where: str, metadata: Mapping[str, Any]
         return tuple(items)
     if rates := metadata.get("rates"):
         return _rates(value, rates, where)
+    if hint == Mapping[str, float]:
+        return _numbers(value, where)
     if origin is not None:
         choices = metadata.get("choices", ())
         if isinstance(value, dict) and choices:
@@ -282,6 +286,15 @@ def _word(value: object, choices: Iterable[str]) -> object:
     """*value*, or the word that it was: YAML reads a bare ``off`` as false."""
     word = {True: "on", False: "off"}[value] if isinstance(value, bool) else ""
     return word if word in choices else value
+
+
+def _numbers(value: object, where: str) -> dict[str, float]:
+    if not isinstance(value, dict) or not all(
+        isinstance(name, str) and isinstance(number, int | float) and not isinstance(number, bool)
+        for name, number in value.items()
+    ):
+        raise ConfigError(f"{where}: expected `name: number` pairs, found {_kind(value)}")
+    return {name: float(number) for name, number in value.items()}
 
 
 def _rates(value: object, known: tuple[str, ...], where: str) -> dict[str, dict[str, float]]:
@@ -310,8 +323,9 @@ def _rates(value: object, known: tuple[str, ...], where: str) -> dict[str, dict[
 
 def _check(value: object, metadata: Mapping[str, Any], where: str) -> object:
     least, choices, pattern = metadata.get("least"), metadata.get("choices"), metadata.get("pattern")
-    if least is not None and isinstance(value, int | float) and not value >= least:
-        raise ConfigError(f"{where}: must be at least {least:g}, found {value!r}")
+    for each in value.values() if isinstance(value, dict) else (value,):
+        if least is not None and isinstance(each, int | float) and not each >= least:
+            raise ConfigError(f"{where}: must be at least {least:g}, found {each!r}")
     if choices:
         for each in value.values() if isinstance(value, dict) else (value,):
             if each not in choices:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from proxy import codings, fingerprint, headers, policy
+from proxy import codings, fingerprint, freshness, headers, policy
 from proxy.books import ITEMS
 from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
@@ -187,7 +187,8 @@ class Ground:
         names = fingerprint.vary_names(head.fields.all(b"vary"))
         if names is None or not self._exact.learn_vary(dialect.name, names):
             return Unkept.VARIES
-        ttl_s = candidate.asked.ttl_s if candidate.asked.ttl_s is not None else self._settings.ttl_s
+        asked_s = candidate.asked.ttl_s
+        ttl_s = asked_s if asked_s is not None else freshness.ttl_s(candidate.model, self._settings)
         if ttl_s <= 0:
             return Unkept.FORBIDDEN
         created = self._now()
@@ -207,6 +208,7 @@ class Ground:
             usage=found.usage,
             created=created,
             expires=created + ttl_s,
+            grace_s=freshness.grace_s(self._settings),
             fetch_s=landing.total_s,
             marks=_relative(landing.marks) if self._timed and candidate.form.stream else (),
             tenant=candidate.tenant,

@@ -44,6 +44,10 @@ class Reason(StrEnum):
     """HIT: the same call was answered before."""
     SIMILAR = "similar"
     """HIT: another question of the same meaning was answered before (tier ``semantic``)."""
+    STALE_IF_ERROR = "stale_if_error"
+    """HIT: it has expired, and the provider could not answer (``cache.stale_if_error_s``)."""
+    STALE_WHILE_REVALIDATE = "stale_while_revalidate"
+    """HIT: it has expired, and its successor is being fetched (``cache.stale_while_revalidate_s``)."""
     TRANSCODED = "transcoded"
     """HIT: found in the other form (stream or whole) and re-framed without inventing anything."""
     IN_FLIGHT = "in_flight"
@@ -260,6 +264,8 @@ class Entry:
     created: float
     """Seconds since the epoch."""
     expires: float = math.inf
+    grace_s: float = 0.0
+    """How long after *expires* it is kept: for when the provider fails, or while its successor is fetched."""
     fetch_s: float = 0.0
     """Seconds that the provider took from request to last byte."""
     marks: tuple[tuple[int, float], ...] = ()

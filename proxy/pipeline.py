@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from proxy import allowance, fingerprint, headers, labels, money
+from proxy import allowance, fingerprint, freshness, headers, labels, money
 from proxy.ahead import Ahead
 from proxy.allowance import STRANGER, Refusal
 from proxy.budgets import Budgets
@@ -111,6 +111,7 @@ class Pipeline:
             timed=self._timed,
             now=now,
         )
+        self._refreshes = freshness.Refreshes(tasks)
         self.airspace = Airspace()
         self.by_hand = ByHand(
             reception=self._reception,
@@ -248,6 +249,7 @@ class Pipeline:
             await deliver(self._refused(refused))
             return
         generation: int | None = self._exact.generation
+        stale: Entry | None = None
         key = self._exact.narrow(identity, dialect.name, call.fields) if identity is not None else None
         reason, meter.key = plan.reason, key
         gathering = self._gatherer.open(call, candidate, dialect.name) if plan.write else None
@@ -265,7 +267,12 @@ class Pipeline:
                     return
                 reason = again
             else:
-                reason = found.reason
+                reason, stale = found.reason, found.stale
+        if stale is not None and freshness.may_precede_refresh(stale, self._now(), self._settings):
+            reply = await self._expired(stale, Reason.STALE_WHILE_REVALIDATE, call, dialect, candidate, meter)
+            if reply is not None and self._refresh(key, call, dialect, candidate):
+                await deliver(reply)
+                return
         if candidate.asked.only_if_cached:
             meter.outcome, meter.reason = Outcome.ERROR, Reason.NOT_CACHED
             await deliver(
@@ -284,7 +291,12 @@ class Pipeline:
             seat = aloft.board()
             meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, aloft
             try:
-                head = await seat.head()
+                head = await self._head(seat, stale)
+                if head is None:
+                    if reply := await self._stands_in(stale, call, dialect, candidate, meter):
+                        await deliver(reply)
+                        return
+                    head = await seat.head()
                 if isinstance(head, Recalled):
                     if sought is not None and sought.takes(head):
                         await deliver(await self._similar(head, call, candidate, dialect, meter))
@@ -332,13 +344,56 @@ class Pipeline:
 
         flight.take_off(self._tasks, landed)
         try:
-            head = await seat.head()
+            head = await self._head(seat, stale)
+            if head is None:
+                if reply := await self._stands_in(stale, call, dialect, candidate, meter):
+                    await deliver(reply)
+                    return
+                head = await seat.head()
             if isinstance(head, Recalled):
                 await deliver(await self._similar(head, call, candidate, dialect, meter))
             else:
                 await deliver(self._passed_on(seat, head, key, meter, apart=why(sought)))
         finally:
             seat.leave()
+
+    async def _head(self, seat: Seat, stale: Entry | None) -> Head | Recalled | None:
+        """The head of what is fetched; None where the provider failed and *stale* may stand in for its answer."""
+        if stale is None or not freshness.may_stand_in(stale, self._now(), self._settings):
+            return await seat.head()
+        try:
+            head = await seat.head()
+        except UpstreamError:
+            return None
+        return None if isinstance(head, Head) and freshness.is_outage(head.status) else head
+
+    async def _stands_in(
+        self, stale: Entry | None, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter
+    ) -> Reply | None:
+        if stale is None:
+            return None
+        return await self._expired(stale, Reason.STALE_IF_ERROR, call, dialect, candidate, meter)
+
+    async def _expired(
+        self, entry: Entry, reason: Reason, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter
+    ) -> Reply | None:
+        """An answer that has expired, marked as such; None where it cannot be given in the form asked for."""
+        again = await self._replay(entry, call, candidate.form, dialect)
+        if isinstance(again, Reason):
+            return None
+        meter.flight = meter.bill = None
+        found = Found(entry, max(0.0, self._now() - entry.created))
+        return self._hit(found, replace(again, reason=reason), candidate, call, meter, generation=None)
+
+    def _refresh(self, key: Key | None, call: Call, dialect: Dialect, candidate: Candidate) -> bool:
+        """Fetch the successor of an expired answer for nobody in particular; False where too much is under way."""
+        asked = replace(candidate.asked, no_cache=True)
+        anew = replace(candidate, asked=asked, plan=replace(candidate.plan, read=False, join=False))
+        # Nobody asked for it, so nobody's receipt is made of this.
+        meter = Meter(time.perf_counter())
+        meter.consider(anew)
+        fetch = partial(self._answer, call, dialect, anew, meter, freshness.let_pass)
+        return self._refreshes.begin((key, candidate.form), fetch)
 
     async def _similar(
         self, found: Recalled, call: Call, candidate: Candidate, dialect: Dialect, meter: Meter

@@ -54,6 +54,10 @@ class Store(Protocol):
         """The live entry under *key*; counts a hit towards its worth."""
         ...
 
+    async def get_even_stale(self, key: Key) -> Entry | None:
+        """As :meth:`get`, but also where it has expired and is kept for its ``grace_s``."""
+        ...
+
     async def put(self, entry: Entry) -> bool:
         """Keep *entry* in place of what was there; False where it has no room or is not worth it."""
         ...

@@ -106,6 +106,9 @@ class CacheSettings:
     share: str = setting("auto", pattern=f"auto|credential|everyone|header:{FIELD_NAME}")
     secret: str = setting("", secret=True)
     ttl_s: float = setting(3600.0, least=0)
+    ttl_by_model: Mapping[str, float] = setting({}, least=0)
+    stale_if_error_s: float = setting(0.0, least=0)
+    stale_while_revalidate_s: float = setting(0.0, least=0)
     max_body_bytes: int = setting(8 * 1024 * 1024, least=1)
     max_entry_bytes: int = setting(8 * 1024 * 1024, least=1)
     finish_abandoned: bool = False

@@ -316,7 +316,9 @@ class ScriptedProvider:
         asyncio.run_coroutine_threadsafe(self._listen(port), self._loop).result(10)
 
     def stop(self) -> None:
-        """Stop listening, drop every connection, end the thread."""
+        """Stop listening, drop every connection, end the thread; more than once is fine."""
+        if self._loop.is_closed():
+            return
         asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)

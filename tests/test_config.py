@@ -59,6 +59,9 @@ OTHER: dict[str, Any] = {
     "cache.share": "header:X-Team",
     "cache.secret": "0123 #4: [5",
     "cache.ttl_s": math.inf,
+    "cache.ttl_by_model": {"text-embedding-*": 86400.0},
+    "cache.stale_if_error_s": 60.0,
+    "cache.stale_while_revalidate_s": 5.0,
     "cache.max_body_bytes": 1000,
     "cache.max_entry_bytes": 2000,
     "cache.finish_abandoned": True,
@@ -140,6 +143,8 @@ LEAST = {
     "server.max_header_bytes": 1024,
     "server.max_header_fields": 16,
     "cache.ttl_s": 0,
+    "cache.stale_if_error_s": 0,
+    "cache.stale_while_revalidate_s": 0,
     "cache.max_body_bytes": 1,
     "cache.max_entry_bytes": 1,
     "store.max_bytes": 4096,
@@ -343,13 +348,25 @@ def test_a_list_is_a_list_of_texts(path: str, value: object, tmp_path: Path) -> 
     [
         path
         for path, value in DEFAULTS.items()
-        if isinstance(value, dict) and path not in ("accounting.prices", "upstreams")
+        if isinstance(value, dict) and path not in ("accounting.prices", "upstreams", "cache.ttl_by_model")
     ],
 )
 @pytest.mark.parametrize("value", [5, "a", ["a"], {"a": 5}, {"a": ["b"]}])
 def test_a_mapping_is_pairs_of_texts(path: str, value: object, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(path)}: expected `name: text` pairs, found "):
         of_file(tmp_path, nested(path, value))
+
+
+@pytest.mark.parametrize("value", [5, "a", ["a"], {"a": "b"}, {"a": True}, {"a": -1}])
+def test_lifetimes_by_model_are_pairs_of_numbers(value: object, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^cache\.ttl_by_model: (expected `name: number` pairs|must be at least 0), found "
+    ):
+        of_file(tmp_path, nested("cache.ttl_by_model", value))
+
+
+def test_a_lifetime_by_model_is_one_setting_on_the_command_line() -> None:
+    assert of_sets("cache.ttl_by_model.gpt-4.1=60").cache.ttl_by_model == {"gpt-4.1": 60.0}
 
 
 @pytest.mark.parametrize("path", LEAST)

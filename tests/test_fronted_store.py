@@ -47,6 +47,11 @@ class Shared(MemoryStore):
             await self.gate.wait()
         return dataclasses.replace(found) if found is not None else None
 
+    async def get_even_stale(self, key: Key) -> Entry | None:
+        if self.broken:
+            raise CacheError("no connection")
+        return await super().get_even_stale(key)
+
     async def put(self, entry: Entry) -> bool:
         if self.broken:
             raise CacheError("no connection")

@@ -1214,7 +1214,7 @@ def test_the_table_has_every_reason_not_to_keep_an_answer() -> None:
 def test_the_table_has_every_reason_that_a_client_can_cause() -> None:
     labelled = {label.partition(" ")[2] for scenario in SCENARIOS for label in scenario.labels if label != FORWARDED}
     # Two clients at once, a slow one, no provider at all, a broken store, a fault of our own, two questions of the same
-    # meaning: each has its own tests.
+    # meaning, answers past their end: each has its own tests.
     elsewhere = {
         Reason.IN_FLIGHT,
         Reason.LAGGED,
@@ -1222,6 +1222,8 @@ def test_the_table_has_every_reason_that_a_client_can_cause() -> None:
         Reason.CACHE_FAULT,
         Reason.INTERNAL,
         Reason.SIMILAR,
+        Reason.STALE_IF_ERROR,
+        Reason.STALE_WHILE_REVALIDATE,
     }
     assert labelled == {str(reason) for reason in set(Reason) - elsewhere}
 

@@ -165,7 +165,7 @@ def test_the_sample_says_something_in_every_member() -> None:
     silent = [
         each.name
         for each in dataclasses.fields(Entry)
-        if each.name != "expires" and getattr(entry(), each.name) == each.default
+        if each.name not in ("expires", "grace_s") and getattr(entry(), each.name) == each.default
     ]
     assert silent == []
 
@@ -227,6 +227,21 @@ def test_an_entry_that_has_expired_is_not_kept(make: Callable[[Now], Store]) -> 
         return await store.put(entry(expires=1000.0)), await store.get(Key("a"))
 
     assert played(scene()) == (False, None)
+
+
+def test_an_entry_with_a_grace_is_kept_for_those_who_take_it_stale(make: Callable[[Now], Store]) -> None:
+    async def scene() -> list[tuple[bool, bool]]:
+        clock = Clock()
+        store = make(clock)
+        await store.put(dataclasses.replace(entry(expires=1010.0), grace_s=5.0))
+        seen = []
+        for clock.time in (1000.0, 1009.9, 1010.0, 1014.9, 1015.0):
+            live = await store.get(Key("a")) is not None
+            seen.append((live, await store.get_even_stale(Key("a")) is not None))
+        return seen
+
+    expected = [(True, True), (True, True), (False, True), (False, True), (False, False)]
+    assert played(scene()) == expected
 
 
 def test_an_entry_without_an_end_does_not_expire(make: Callable[[Now], Store]) -> None:

@@ -61,6 +61,19 @@ class FrontedStore:
             return self._believe(entry)
         return entry
 
+    async def get_even_stale(self, key: Key) -> Entry | None:
+        """See :class:`proxy.ports.Store`; what has expired is never copied."""
+        copy = await self._local.get(key)
+        if copy is not None:
+            return copy
+        withdrawals = self._withdrawals
+        entry = await self._behind.get_even_stale(key)
+        if entry is None:
+            return await self._local.get(key)
+        if entry.expires > self._now() and withdrawals == self._withdrawals:
+            return self._believe(entry)
+        return entry
+
     def _believe(self, entry: Entry) -> Entry:
         """Keep a copy of *entry*; the one that was there where it is the same, for others know it by identity."""
         until = self._now() + self._believe_s

@@ -77,15 +77,24 @@ class MemoryStore:
 
     async def get(self, key: Key) -> Entry | None:
         """The live entry under *key*, counted as a use."""
+        return self._find(key, stale=False)
+
+    async def get_even_stale(self, key: Key) -> Entry | None:
+        """The entry under *key*, live or within its grace, counted as a use."""
+        return self._find(key, stale=True)
+
+    def _find(self, key: Key, *, stale: bool) -> Entry | None:
         kept = self._kept.get(key)
         if kept is None:
             return None
         now = self._now()
         if kept.until <= now:
-            if kept.entry.expires <= now:
+            if gone_at(kept.entry) <= now:
                 self._remove(key)
                 self.expired += 1
-            return None
+                return None
+            if not stale or kept.entry.expires > now:
+                return None
         kept.uses += 1
         kept.base = self._tick()
         return kept.entry
@@ -120,8 +129,8 @@ class MemoryStore:
         self._kept[entry.key] = kept
         self._bytes += size
         heapq.heappush(self._by_worth, (self._priority(kept), serial, entry.key))
-        if entry.expires < math.inf:
-            heapq.heappush(self._by_expiry, (entry.expires, serial, entry.key))
+        if gone_at(entry) < math.inf:
+            heapq.heappush(self._by_expiry, (gone_at(entry), serial, entry.key))
         return True
 
     def renewed(self, entry: Entry, *, until: float) -> Entry | None:
@@ -239,9 +248,14 @@ class MemoryStore:
         if len(self._by_expiry) > bound:
             live = self._kept.items()
             self._by_expiry = [
-                (kept.entry.expires, kept.serial, key) for key, kept in live if kept.entry.expires < math.inf
+                (gone_at(kept.entry), kept.serial, key) for key, kept in live if gone_at(kept.entry) < math.inf
             ]
             heapq.heapify(self._by_expiry)
+
+
+def gone_at(entry: Entry) -> float:
+    """When *entry* is of no more use."""
+    return entry.expires + entry.grace_s
 
 
 def size_of(entry: Entry) -> int:

@@ -9,6 +9,7 @@ from proxy.errors import CacheError, Unreadable
 from proxy.model import Entry, Key
 from proxy.stores.codec import Codec
 from proxy.stores.fading import Fading
+from proxy.stores.memory import gone_at
 from proxy.stores.redis_link import Client, RedisLink
 from proxy.tasks import Tasks
 
@@ -71,9 +72,14 @@ class RedisStore:
 
     async def get(self, key: Key) -> Entry | None:
         """The live entry under *key*."""
+        found = await self.get_even_stale(key)
+        return found if found is not None and found.expires > self._now() else None
+
+    async def get_even_stale(self, key: Key) -> Entry | None:
+        """The entry under *key*, live or within its grace."""
         octets = await self._link.read(lambda client: client.get(self._entry + key))
         found = await self._unpacked(octets, key)
-        return found if found is not None and found.expires > self._now() else None
+        return found if found is not None and gone_at(found) > self._now() else None
 
     def used(self, key: Key, times: int) -> None:
         """The entry under *key* was used *times* more: Redis is told, for its own order of eviction."""
@@ -85,9 +91,9 @@ class RedisStore:
 
     async def put(self, entry: Entry) -> bool:
         """Keep *entry*; False where it has expired already."""
-        left_ms = (entry.expires - self._now()) * 1000
-        if left_ms < 1:
+        if entry.expires <= self._now():
             return False
+        left_ms = max(1.0, (gone_at(entry) - self._now()) * 1000)
         long = len(entry.body) > OFF_LOOP_BYTES
         octets = await asyncio.to_thread(self._codec.pack, entry) if long else self._codec.pack(entry)
         lives_ms = int(left_ms) if left_ms < MAX_TTL_MS else None

@@ -12,7 +12,7 @@ from proxy.errors import CacheError, Unreadable
 from proxy.model import Entry, Key
 from proxy.stores.codec import Codec
 from proxy.stores.fading import Fading
-from proxy.stores.memory import worth
+from proxy.stores.memory import gone_at, worth
 from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.tasks import Tasks
 
@@ -114,6 +114,11 @@ class SqliteStore:
 
     async def get(self, key: Key) -> Entry | None:
         """The live entry under *key*; the use is noted and written later."""
+        found = await self.get_even_stale(key)
+        return found if found is not None and found.expires > self._now() else None
+
+    async def get_even_stale(self, key: Key) -> Entry | None:
+        """The entry under *key*, live or within its grace; the use is noted and written later."""
         now, wanted = self._now(), _octets(key)
 
         def look(connection: sqlite3.Connection) -> Entry | Unreadable | None:
@@ -126,7 +131,7 @@ class SqliteStore:
         if isinstance(found, Unreadable):
             self._unreadable.found(found)
             return None
-        if found is None or found.expires <= now:
+        if found is None or gone_at(found) <= now:
             return None
         self.used(key, 1)
         return found
@@ -312,7 +317,7 @@ class SqliteStore:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 key,
-                entry.expires,
+                gone_at(entry),
                 size,
                 rate,
                 uses,

@@ -33,13 +33,17 @@ class Missed:
     """Nothing that may be given, and why."""
 
     reason: Reason
+    stale: Entry | None = None
+    """What has expired, but may be given where nothing better can be had."""
 
 
 class ExactTier:
     """Looks entries up by exact key, narrowed by the request fields that answers on this path vary by."""
 
-    def __init__(self, store: Store, *, now: Callable[[], float]) -> None:
+    def __init__(self, store: Store, *, now: Callable[[], float], stale: bool = False) -> None:
+        """*stale*: what has expired is of use, too, as long as it is kept."""
         self._store = store
+        self._stale = stale
         self._now = now
         self._varies: dict[str, frozenset[bytes]] = {}
         self._faulty = False
@@ -81,13 +85,15 @@ class ExactTier:
     async def look_up(self, key: Key, *, max_age_s: float | None) -> Found | Missed:
         """The entry under *key*, if it is young enough for the request."""
         try:
-            entry = await self._store.get(key)
+            entry = await (self._store.get_even_stale(key) if self._stale else self._store.get(key))
         except CacheError as error:
             self._fault(error)
             return Missed(Reason.CACHE_FAULT)
         self._faulty = False
         if entry is None:
             return Missed(Reason.NOT_FOUND)
+        if self._stale and entry.expires <= self._now():
+            return Missed(Reason.NOT_FOUND, stale=entry if max_age_s is None else None)
         age_s = max(0.0, self._now() - entry.created)
         if max_age_s is not None and age_s > max_age_s:
             return Missed(Reason.TOO_OLD)
