@@ -308,7 +308,7 @@ class Books:
         for tokens in self.overheads.values():
             overhead.merge(tokens)
         gross = {method: sums.usd_list for method, sums in saved.ways.items()}
-        net = {method: sums.usd - overhead.ways[method].usd for method, sums in saved.ways.items()}
+        net = {method: sums.usd_net - overhead.ways[method].usd for method, sums in saved.ways.items()}
         discount = {method: sums.usd_list - sums.usd for method, sums in spent.ways.items()}
         return {
             "gross": money.text(gross[Method.MEASURED]),

@@ -18,6 +18,14 @@ class Cost:
     """As the usage was recorded: with what the provider's prompt cache took off, or put on for writing."""
     usd_list: int
     """As if there were no prompt cache."""
+    usd_net: int | None = None
+    """Where a repeat was spared: what it would have cost with the prompt cache warm from the time before, at the least;
+    None where that is the first figure."""
+
+    @property
+    def net(self) -> int:
+        """What is left when the prompt cache has had its part."""
+        return self.usd if self.usd_net is None else self.usd_net
 
 
 def parts(dollars: Decimal) -> int:

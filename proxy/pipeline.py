@@ -43,6 +43,7 @@ from proxy.till import Till
 from proxy.upstream import Upstream
 from proxy.usage import Method, Usage
 from proxy.usageasking import UsageAsking
+from proxy.warmth import Warmth
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class Pipeline:
             shared_key=config.keys.mode == "shared",
             compat=config.compat,
         )
+        self._warmth = Warmth()
         self._usage_asking = UsageAsking(enabled=config.accounting.request_stream_usage, now=now)
         self._now = now
         self._timed = config.replay.pace == "recorded"
@@ -445,7 +447,12 @@ class Pipeline:
         def cost_at(now: float) -> Cost | None:
             return till.cost(entry.model, entry.service_tier, usage, now)
 
-        meter.saved_cost = cost_at(self._now())
+        def net_at(now: float) -> Cost | None:
+            return self._warmth.cost(
+                entry, usage, now, till=till, rule=lambda: self._prefix.rule(candidate.route.name, entry.model)
+            )
+
+        meter.saved_cost = net_at(self._now())
 
         def head_at(now: float) -> bytes:
             left_s, cost = entry.expires - now, cost_at(now)
@@ -478,7 +485,7 @@ class Pipeline:
                 receipt = meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED)
 
                 def receipt_at(now: float) -> Receipt:
-                    cost = cost_at(now)
+                    cost = net_at(now)
                     return receipt if cost == receipt.saved_cost else replace(receipt, saved_cost=cost)
 
                 repeat = Repeat(entry=entry, head_at=head_at, receipt_at=receipt_at, generation=generation)

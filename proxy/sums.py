@@ -11,7 +11,7 @@ WIDE = 10**9
 """Dollars are written as two numbers of this base: as one they might not fit the 64 bits that stores count in."""
 
 _PLAIN = ("input", "output", "answers", "unpriced", "lower_bounds")
-_MONEY = ("usd", "usd_list")
+_MONEY = ("usd", "usd_list", "usd_net")
 
 
 @dataclass(slots=True)
@@ -23,6 +23,7 @@ class Sums:
     answers: int = 0
     usd: int = 0
     usd_list: int = 0
+    usd_net: int = 0
     unpriced: int = 0
     lower_bounds: int = 0
 
@@ -36,6 +37,7 @@ class Sums:
         else:
             self.usd += cost.usd * times
             self.usd_list += cost.usd_list * times
+            self.usd_net += cost.net * times
         if usage.lower_bound:
             self.lower_bounds += times
 
@@ -46,6 +48,7 @@ class Sums:
         self.answers += other.answers
         self.usd += other.usd
         self.usd_list += other.usd_list
+        self.usd_net += other.usd_net
         self.unpriced += other.unpriced
         self.lower_bounds += other.lower_bounds
 

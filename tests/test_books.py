@@ -23,7 +23,8 @@ USAGES = st.none() | st.builds(
     method=st.sampled_from(Method),
     lower_bound=st.booleans(),
 )
-COSTS = st.none() | st.builds(Cost, st.integers(0, 10**21), st.integers(0, 10**21))
+MONEY = st.integers(0, 10**21)
+COSTS = st.none() | st.builds(Cost, MONEY, MONEY, st.none() | MONEY)
 NAMES = st.sampled_from(["", "a", "b/c", "c.d", "(other)", "model//x", "Ünï ☃"])
 SECONDS = st.floats(0, 1e5)
 RECEIPTS = st.builds(

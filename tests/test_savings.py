@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import pytest
 
 from proxy.books import Axis
 from proxy.ledger import Ledger
-from proxy.model import CutOff, Outcome, Reason, Unkept
+from proxy.model import CutOff, Entry, Key, Outcome, Reason, Unkept
 from proxy.money import PARTS, Cost
+from proxy.prefix.rules import Rule, Semantics
+from proxy.pricing import Prices
 from proxy.receipts import FetchReceipt, Overhead, OverheadReceipt, Receipt
+from proxy.till import Till
 from proxy.usage import Method, Usage, read_usage
+from proxy.warmth import Warmth, warm_tokens
 from tests import answers, raw_client
 from tests.answers import EVENTS
 from tests.comparison import Ways
@@ -152,6 +157,51 @@ def test_reasoning_is_a_part_of_the_output_and_never_added_to_it() -> None:
     )
     assert told is not None
     assert (told.output_tokens, told.total_tokens, told.reasoning_tokens) == (300, 310, 256)
+
+
+# --- the provider's prompt cache, had it been asked -------------------------------------------------------------------
+
+BLOCK = Rule(semantics=Semantics.BLOCK, min_tokens=1024, step_tokens=128, ttl_s=300)
+MARKED = Rule(semantics=Semantics.BREAKPOINT, min_tokens=1024, ttl_s=300)
+
+
+@pytest.mark.parametrize(
+    ("rule", "usage", "warm"),
+    [
+        (BLOCK, Usage(input_tokens=2000), 1920),
+        (BLOCK, Usage(input_tokens=1024), 1024),
+        (BLOCK, Usage(input_tokens=1023), 0),
+        (replace(MARKED, implicit=True), Usage(input_tokens=2000), 2000),
+        (MARKED, Usage(input_tokens=2000), 0),
+        (MARKED, Usage(input_tokens=2000, cached_tokens=300, cache_write_tokens=1500), 1800),
+        (Rule(), Usage(input_tokens=2000, cached_tokens=5), 0),
+    ],
+)
+def test_what_a_warm_prompt_cache_would_have_read(rule: Rule, usage: Usage, warm: int) -> None:
+    assert warm_tokens(rule, usage) == warm
+
+
+def test_a_repeat_is_net_of_a_prompt_cache_that_would_still_have_been_warm() -> None:
+    # gpt-4o-mini: 0.15 dollars for a million tokens in, half of that from the prompt cache, 0.60 out.
+    usage = Usage(input_tokens=2000, output_tokens=100)
+    entry = Entry(
+        key=Key("k"), dialect="chat", status=200, phrase=b"OK", head=b"", body=b"", model="gpt-4o-mini", created=1.79e9
+    )
+    till, warmth = Till(Prices(), upstream="openai"), Warmth()
+    full = 2000 * 150_000 + 100 * 600_000
+    warm = (1920 * 75_000 + 80 * 150_000) + 100 * 600_000
+    for after, net in ((10, warm), (309, warm), (610, full), (612, warm)):
+        cost = warmth.cost(entry, usage, entry.created + after, till=till, rule=lambda: BLOCK)
+        assert cost is not None
+        assert (cost.usd, cost.usd_list, cost.net) == (full, full, net), after
+
+
+def test_the_net_is_what_the_ledger_adds_up_and_the_headline_is_as_billed() -> None:
+    ledger = Ledger()
+    ledger.record(hit(saved_cost=replace(WITH_CACHE, usd_net=2 * PARTS)))
+    told = savings(ledger)
+    assert (told["gross"], told["net"]) == ("4", "2")
+    assert ledger.books().total.saved.measured.usd == 3 * PARTS
 
 
 # --- recorded answers ------------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ class PrefixTier:
         mode = self._mode(candidate)
         if mode == "off":
             return None
-        rule = self._rule(candidate.route.name, candidate.model)
+        rule = self.rule(candidate.route.name, candidate.model)
         watch = Watch(call.body, dialect.name, candidate, rule, mode, self._now())
         least = LEAST_OCTETS if rule is UNKNOWN else rule.min_tokens * LEAST_OCTETS_PER_TOKEN
         # A body that could not be compared by value is not worth a second look.
@@ -258,7 +258,8 @@ class PrefixTier:
         # A request may ask for less, never for more.
         return asked if asked and PREFIX_MODES.index(asked) < PREFIX_MODES.index(mode) else mode
 
-    def _rule(self, route: str, model: str) -> Rule:
+    def rule(self, route: str, model: str) -> Rule:
+        """What holds for *model* at the provider behind *route*."""
         found = self._rules.find(self._hosts[route], model)
         for name in (self._providers.get(route, ""), self._settings.provider):
             if found is UNKNOWN and name:
