@@ -19,8 +19,8 @@ from pathlib import Path
 import uvloop
 
 import proxy
-from proxy import freshness, paths
-from proxy.bars import bar
+from proxy import canonical, freshness, paths
+from proxy.bars import Bar, bar
 from proxy.books import Books
 from proxy.budgets import Budgets
 from proxy.call import Call, Page, Reply
@@ -33,10 +33,13 @@ from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
 from proxy.errors import AskonceError, CacheError, ClientsError, ConfigError
+from proxy.explaining import Explaining
 from proxy.gate import Gate
+from proxy.headers import Fields
 from proxy.keyfile import KeyFile
 from proxy.ledger import Ledger
-from proxy.pages import answers, feedback, guide, metrics, status, windows
+from proxy.model import Json
+from proxy.pages import answers, explained, feedback, guide, metrics, status, windows
 from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
@@ -46,7 +49,7 @@ from proxy.pricing import Prices
 from proxy.purging import Wanted, purge
 from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
-from proxy.settings import Config, OwnPathSettings
+from proxy.settings import Config, OwnPathSettings, SemanticSettings
 from proxy.storage import storage
 from proxy.supervisor import Post, Supervisor
 from proxy.tasks import Tasks
@@ -102,7 +105,10 @@ class App:
             now=time.time,
         )
         self.model = LocalModel(places.find("") or places.home())
-        self.semantic = self._semantic(self.model)
+        verifier = LocalVerifier(self.model)
+        chosen = bar(config.semantic, verifier.identity)
+        self.semantic = self._semantic(self.model, verifier, chosen)
+        self._explaining = Explaining(config.semantic, embedder=self.model, verifier=verifier, bar=chosen)
         self.gate = self._gate() if shared else None
         self.pipeline = Pipeline(
             config,
@@ -131,10 +137,9 @@ class App:
         )
         self._listener: asyncio.Server | None = None
 
-    def _semantic(self, model: LocalModel) -> SemanticTier:
+    def _semantic(self, model: LocalModel, verifier: LocalVerifier, chosen: Bar) -> SemanticTier:
         """The tier that goes by the *model* on this machine."""
         settings = self.config.semantic
-        verifier = LocalVerifier(model)
         return SemanticTier(
             settings,
             embedder=model,
@@ -142,12 +147,23 @@ class App:
             index=BlockIndex(dimension=model.dimension, max_bytes=settings.max_bytes),
             store=self.storage.store,
             shelf=self.storage.shelf,
-            bar=bar(settings, verifier.identity),
+            bar=chosen,
             tasks=self.tasks,
             keeps_vectors=self.storage.lasting,
             now=time.time,
             chance=random.random,
         )
+
+    async def _nearest(self, asked: Json, path: str, fields: Mapping[str, str]) -> Mapping[str, object]:
+        """What /_askonce/explain tells of one request."""
+        body, target = canonical.write(asked), path.encode("utf-8", "replace")
+        way = self.routing.way(target)
+        dialect = self._cached(b"POST", way.inner(target), way)
+        if dialect is None or not isinstance(body, bytes):
+            return {"served": False, "why": f"{path} is no cached path"}
+        sent = tuple((name.encode("latin-1", "replace"), text.encode()) for name, text in fields.items())
+        call = Call(method=b"POST", target=way.inner(target), fields=Fields(sent), body=body, dialect=dialect, way=way)
+        return await self._explaining.nearest(asked, path, await self.pipeline.neighbours(call, dialect))
 
     def _gate(self) -> Gate:
         keys = self.config.keys
@@ -195,7 +211,8 @@ class App:
         if own.health:
             pages[b"/health"] = health
         given = doors.operators(feedback.page(self.semantic.verdict))
-        posted: dict[bytes, Page] = {OWN + b"feedback": given}
+        explain = doors.operators(explained.page(self._explaining.explain, self._nearest))
+        posted: dict[bytes, Page] = {OWN + b"feedback": given, OWN + b"explain": explain}
         removed: dict[bytes, Page] = {OWN + b"cache": doors.operators(guide.clearing(self._purge))}
         if own.guide:
             hand = self.pipeline.by_hand
@@ -340,6 +357,17 @@ class App:
         for upstream in self.upstreams.values():
             await upstream.close()
         await self.storage.store.close()
+
+
+async def explain(settings: SemanticSettings, asked: Json, cached: Json, path: str) -> Mapping[str, object]:
+    """What /_askonce/explain tells of two requests, by the model on this machine and nothing that was learned."""
+    model = LocalModel(places.find("") or places.home())
+    verifier = LocalVerifier(model)
+    chosen = bar(settings, verifier.identity)
+    try:
+        return await Explaining(settings, embedder=model, verifier=verifier, bar=chosen).explain(asked, cached, path)
+    finally:
+        await model.close()
 
 
 def _providers(upstreams: Mapping[str, Upstream]) -> str:

@@ -1,6 +1,7 @@
-"""The command: ``askonce serve``, ``check``, ``keys``, ``tokens``, ``stats`` and ``advise``."""
+"""The command: ``askonce serve``, ``check``, ``keys``, ``tokens``, ``stats``, ``advise`` and ``explain``."""
 
 import argparse
+import asyncio
 import json
 import sys
 import time
@@ -20,7 +21,8 @@ from proxy import app, clients, config, storage
 from proxy.clients import Client
 from proxy.errors import AskonceError, ConfigError
 from proxy.keyfile import KeyFile
-from proxy.pages import advised, table, windows
+from proxy.model import Json
+from proxy.pages import advised, explained, table, windows
 from proxy.pages.doors import TOKEN_FIELD
 from proxy.periods import Window
 from proxy.settings import Config
@@ -62,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     told = "count the prompt tokens of requests, one of JSON a line; a line of JSON comes out for each"
     tokens = commands.add_parser("tokens", help=told, description=told)
     tokens.add_argument("file", nargs="?", type=Path, metavar="FILE.jsonl", help="standard input where there is none")
+    told = "say, stage by stage, why the first of two requests would be given the answer to the second, or would not"
+    explain = commands.add_parser("explain", help="say why two requests share an answer or do not", description=told)
+    explain.add_argument("file", metavar="FILE|-", help="one or two requests, of JSON a line or as a list")
+    explain.add_argument("--at", metavar="URL", help="a running proxy: explains one request too, by what it keeps")
+    explain.add_argument("--path", default=explained.CHAT, help="where they were sent; default: %(default)s")
+    explain.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="of the one request")
+    explain.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML, for semantic")
+    explain.add_argument("--set", action="append", default=[], metavar="a.b=value", help="one setting; repeatable")
     for name, told in (
         ("stats", "show what a running proxy counted, as a table"),
         ("advise", "say what keeps the provider's prompt cache from hitting, what that costs, and how to mend it"),
@@ -126,15 +136,61 @@ def _tokens(file: Path | None) -> int:
     return 0
 
 
+def _explain(given: argparse.Namespace) -> int:
+    """Two requests by themselves, or one or two by what a running proxy keeps and has learned."""
+    try:
+        requests = _requests(sys.stdin.read() if given.file == "-" else Path(given.file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"askonce: {given.file}: {error}", file=sys.stderr)
+        return 1
+    asked, *others = requests
+    if given.at is not None:
+        fields = dict(each.partition(":")[::2] for each in given.header)
+        body = {"asked": asked, "path": given.path, "headers": {name: text.strip() for name, text in fields.items()}}
+        return _shown(
+            given.at, "explain", explained.rendered, body={**body, **({"cached": others[0]} if others else {})}
+        )
+    if not others:
+        print("askonce: one request can be explained by a running proxy alone: name it with --at URL", file=sys.stderr)
+        return 2
+    try:
+        settings = config.load(file=given.config, sets=given.set)
+    except ConfigError as error:
+        print(f"askonce: {error}", file=sys.stderr)
+        return 2
+    shown = asyncio.run(app.explain(settings.semantic, asked, others[0], given.path))
+    print(explained.rendered(shown), end="")
+    return 0
+
+
+def _requests(text: str) -> list[Json]:
+    """The one or two request bodies in *text*; a body may stand under ``request``."""
+    try:
+        whole = json.loads(text)
+        rows = whole if isinstance(whole, list) else [whole]
+    except ValueError:
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    found = [row.get("request", row) if isinstance(row, dict) else row for row in rows]
+    if not 1 <= len(found) <= 2 or not all(isinstance(each, dict) for each in found):
+        raise ValueError("expected one or two requests: JSON objects, one a line or in a list")
+    return found
+
+
 def _stats(url: str, rendered: Callable[[Mapping[str, Any]], str], query: Mapping[str, str]) -> int:
+    return _shown(url, f"stats?{urlencode(query)}" if query else "stats", rendered)
+
+
+def _shown(url: str, name: str, rendered: Callable[[Mapping[str, Any]], str], *, body: object = None) -> int:
     origin = url if "://" in url else f"http://{url}"
     if not origin.startswith(("http://", "https://")):
         print(f"askonce: {url}: expected a URL like http://127.0.0.1:8080", file=sys.stderr)
         return 2
-    page = origin.rstrip("/").removesuffix("/stats").removesuffix("/_askonce") + "/_askonce/stats"
+    page = origin.rstrip("/").removesuffix("/stats").removesuffix("/_askonce") + f"/_askonce/{name.partition('?')[0]}"
     # The proxy is asked straight: HTTP_PROXY and its like are for the world outside.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    asked = urllib.request.Request(f"{page}?{urlencode(query)}" if query else page)  # noqa: S310  (checked above)
+    data = json.dumps(body).encode() if body is not None else None
+    query = name.partition("?")[2]
+    asked = urllib.request.Request(f"{page}?{query}" if query else page, data=data)  # noqa: S310  (checked above)
     try:
         if token := config.load().admin.token:
             asked.add_header(TOKEN_FIELD.decode(), token)
@@ -173,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _keys(given)
     if given.command == "tokens":
         return _tokens(given.file)
+    if given.command == "explain":
+        return _explain(given)
     if given.command in ("stats", "advise"):
         if given.command == "advise":
             return _stats(given.url, advised.rendered, {})

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -22,11 +22,12 @@ from proxy.headers import Fields
 from proxy.landing import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Ground
 from proxy.ledger import Ledger
 from proxy.meter import Meter
-from proxy.model import Apart, CutOff, Entry, Finding, Form, Key, Outcome, Reason, Unkept
+from proxy.model import Apart, CutOff, Entry, Finding, Form, Key, Neighbour, Outcome, Reason, Unkept
 from proxy.money import Cost
 from proxy.pace import Paced
 from proxy.ports import Body, Dialect, Upload
 from proxy.provider import Incoming
+from proxy.question import Question
 from proxy.recall import Recalled
 from proxy.recalling import Recalling, why
 from proxy.receipts import Bill, Receipt
@@ -149,6 +150,16 @@ class Pipeline:
                 )
         finally:
             self._ledger.forwarded()
+
+    async def neighbours(self, call: Call, dialect: Dialect) -> Sequence[Neighbour] | Apart:
+        """The known questions nearest to that of *call*, which is not served; or why it has none."""
+        candidate = await self._reception.consider(call, dialect)
+        key = candidate.identity
+        narrowed = self._exact.narrow(key, dialect.name, call.fields) if key is not None else None
+        sought = self._recalling.seek(call, candidate, narrowed)
+        if sought is None:
+            return Apart.OFF if isinstance(candidate.question, Question) else candidate.question
+        return await self._recalling.neighbours(sought)
 
     def tunnelled(self, call: Call) -> Reply | None:
         """A WebSocket is asked for: why it is refused, or None where the provider decides."""

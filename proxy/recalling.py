@@ -1,13 +1,13 @@
 """The semantic tier's part in the pass: when it is asked, what it is told, and what is kept for it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from proxy.ahead import Ahead
 from proxy.call import Call, Candidate
 from proxy.counting import Counting
-from proxy.model import Apart, Entry, Key
+from proxy.model import Apart, Entry, Key, Neighbour
 from proxy.question import Question
 from proxy.recall import Recalled
 from proxy.tiers.exact import ExactTier
@@ -66,6 +66,12 @@ class Recalling:
         scope = Key(question.scope[:1] + scope.removeprefix(question.scope[:1]))
         inquiry = self._tier.inquiry(key, candidate, question, scope=scope, maker=maker)
         return Sought(question=question, scope=scope, maker=maker, inquiry=inquiry)
+
+    async def neighbours(self, sought: Sought) -> Sequence[Neighbour]:
+        """The known questions nearest to what is sought, for people to look at."""
+        if self._tier is None or sought.inquiry is None:
+            return ()
+        return await self._tier.neighbours(sought.inquiry)
 
     def seen(self, call: Call, candidate: Candidate, entry: Entry) -> None:
         """*call* was asked before, word for word."""

@@ -236,6 +236,17 @@ class SemanticTier:
             self.aparts[inquiry.apart] += 1
         return found
 
+    async def neighbours(self, inquiry: Inquiry) -> Sequence[Neighbour]:
+        """The known questions nearest to one, for people to look at; nothing is decided, counted or remembered.
+
+        Raises:
+            CacheError: the model is not there, or failed.
+        """
+        vector = await self._embed_with_others(inquiry)
+        near = await self._index.nearest(inquiry.scope, vector, NEAREST + 1)
+        known = [(self._questions.get(key), cosine) for key, cosine in near if key != inquiry.key]
+        return [Neighbour(text=each.text, cosine=cosine) for each, cosine in known if each is not None][:NEAREST]
+
     def unfit(self, inquiry: Inquiry) -> None:
         """What was found cannot be given in the form that is asked for."""
         inquiry.apart = Apart.GONE
