@@ -246,6 +246,8 @@ class App:
         removed = await purge(self.storage.store, wanted, now=time.time, dry_run=dry_run)
         if not dry_run:
             self.exact.turn()
+            if wanted.everything:
+                self.semantic.forget_all()
         return removed
 
     async def _counted(self) -> tuple[Books, float]:

@@ -14,7 +14,7 @@ from proxy import codings, headers, sse
 from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
 from proxy.dialects.chat import Chat
-from proxy.model import WHOLE, Entry, Key
+from proxy.model import WHOLE, Entry, Finding, Key
 from proxy.ports import Dialect
 from proxy.recalling import Recalling
 from proxy.reception import Reception
@@ -22,7 +22,7 @@ from proxy.replay import MAX_DECODED_BYTES
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import ExactTier, Found
 from proxy.tiers.semantic import NAME as SEMANTIC
-from proxy.tokens.counter import TokenCounter
+from proxy.tokens import counter
 from proxy.usage import Method, Usage
 
 CHAT: Dialect = Chat()
@@ -62,6 +62,10 @@ class Known:
     text: str
     tier: str
     similarity: float = 1.0
+    usage: Usage | None = None
+    """What it had come to."""
+    model: str = ""
+    """The model that the answer names."""
 
 
 @dataclass(slots=True)
@@ -90,7 +94,6 @@ class ByHand:
         self._recalling = recalling
         self._ttl_s = ttl_s
         self._now = now
-        self._counter = TokenCounter()
         self.tally = Tally()
 
     def __repr__(self) -> str:
@@ -123,8 +126,23 @@ class ByHand:
             return False
         # The first count loads a vocabulary, which takes half a second.
         usage = await asyncio.to_thread(self._usage, question, answer)
+        body = _completion(question.model, answer, usage, int(self._now()))
+        found = Finding(usage=usage, model=question.model)
+        return await self._keep(call, candidate, key, body, found, ttl_s=ttl_s)
+
+    async def put_whole(self, call: Call, body: bytes, *, ttl_s: float | None) -> bool:
+        """Keep *body*, a provider's whole answer to *call*; False where it is not worth keeping, too."""
+        candidate = await self._reception.consider(call, CHAT)
+        key = self._key(call, candidate)
+        found = CHAT.examine(body, WHOLE)
+        if key is None or found.unkept is not None:
+            return False
+        return await self._keep(call, candidate, key, body, found, ttl_s=ttl_s)
+
+    async def _keep(
+        self, call: Call, candidate: Candidate, key: Key, body: bytes, found: Finding, *, ttl_s: float | None
+    ) -> bool:
         now = self._now()
-        body = _completion(question.model, answer, usage, int(now))
         sought = self._recalling.seek(call, candidate, key)
         entry = Entry(
             key=key,
@@ -133,8 +151,9 @@ class ByHand:
             phrase=b"OK",
             head=headers.lines([(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]),
             body=body,
-            model=question.model,
-            usage=usage,
+            model=found.model or candidate.model,
+            service_tier=found.service_tier,
+            usage=found.usage,
             created=now,
             expires=now + (self._ttl_s if ttl_s is None else ttl_s),
             tenant=candidate.tenant,
@@ -154,8 +173,8 @@ class ByHand:
     def _usage(self, question: Question, answer: str) -> Usage:
         """What the answer would have come to."""
         request: object = json.loads(question.body)
-        prompt = self._counter.count_prompt(TARGET.decode(), request if isinstance(request, dict) else {})
-        completion = self._counter.count_text(answer, question.model)
+        prompt = counter.shared().count_prompt(TARGET.decode(), request if isinstance(request, dict) else {})
+        completion = counter.shared().count_text(answer, question.model)
         counted = prompt.method is completion.method is Method.COUNTED
         return Usage(
             input_tokens=prompt.tokens,
@@ -181,7 +200,7 @@ def _known(entry: Entry, tier: str) -> Known | None:
         return None
     whole = CHAT.render(body, entry.form, WHOLE)
     text = content(whole) if whole is not None else _streamed(body)
-    return Known(text=text, tier=tier) if text is not None else None
+    return Known(text=text, tier=tier, usage=entry.usage, model=entry.model) if text is not None else None
 
 
 def content(body: bytes) -> str | None:

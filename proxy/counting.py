@@ -12,7 +12,7 @@ from proxy.codings import Undecodable
 from proxy.model import WHOLE, Form, Json
 from proxy.ports import Dialect
 from proxy.tasks import Tasks
-from proxy.tokens.counter import TokenCounter
+from proxy.tokens.counter import TokenCounter, shared
 from proxy.tokens.estimate import estimate_text
 from proxy.usage import LateUsage, Method, Usage
 
@@ -56,7 +56,6 @@ class Counting:
         self._tasks = tasks
         self._waiting: deque[tuple[Uncounted, LateUsage]] = deque()
         self._work: asyncio.Task[None] | None = None
-        self._counter: TokenCounter | None = None
         self._loading: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -81,9 +80,7 @@ class Counting:
 
         Estimated until the tokenizer is at hand, which this sees to.
         """
-        if self._counter is None:
-            self._counter = TokenCounter()
-        counter = self._counter
+        counter = shared()
         if counter.loaded(model):
             one, other = counter.count_text(asked, model), counter.count_text(recorded, model)
             tokens, method = one.tokens - other.tokens, one.method
@@ -113,9 +110,7 @@ class Counting:
                 late.known(usage)
 
     def _count(self, answer: Uncounted) -> Usage | None:
-        if self._counter is None:
-            self._counter = TokenCounter()
-        return count(answer, self._counter)
+        return count(answer, shared())
 
 
 def count(answer: Uncounted, counter: TokenCounter) -> Usage | None:

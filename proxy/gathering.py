@@ -1,7 +1,6 @@
 """A request for several embeddings: what is kept of it, what has to be asked for, and one answer made of both."""
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ from proxy.ports import Upload
 from proxy.provider import Incoming, Take
 from proxy.replay import DESCRIBING, MAX_DECODED_BYTES
 from proxy.tiers.exact import ExactTier, Found, Missed
-from proxy.tokens.counter import TokenCounter
+from proxy.tokens import counter
 from proxy.usage import Method, Usage
 
 MAX_GATHERED_BYTES = 64 * 1024 * 1024
@@ -237,10 +236,6 @@ class Gathering:
 class Weigher:
     """Tells what each input of a request had of the tokens of all."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counter: TokenCounter | None = None
-
     def shares(self, answer: Answer, request: object, places: Sequence[int]) -> list[Usage | None]:
         """The usage of each vector of *answer*, which answers the inputs of *request* at *places*.
 
@@ -266,10 +261,7 @@ class Weigher:
         return [self._count(each, model) if isinstance(each, str) else _length(each) for each in chosen]
 
     def _count(self, text: str, model: str) -> int:
-        with self._lock:
-            if self._counter is None:
-                self._counter = TokenCounter()
-        return self._counter.count_text(text, model).tokens
+        return counter.shared().count_text(text, model).tokens
 
 
 class _Merged:

@@ -1,7 +1,7 @@
 """The door of this package: counts prompts and answers of every endpoint, whatever JSON they are."""
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 
 from proxy.tokens import answer as answers
 from proxy.tokens import prompt as prompts
@@ -81,3 +81,9 @@ class TokenCounter:
         return Count(
             max(0, tally.tokens), Method.COUNTED if certain else Method.ESTIMATED, lower_bound=tally.lower_bound
         )
+
+
+@cache
+def shared() -> TokenCounter:
+    """The counter of this process: a vocabulary takes half a second and tens of megabytes, once."""
+    return TokenCounter()
