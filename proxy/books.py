@@ -182,6 +182,8 @@ class Books:
         if receipt.status == 200:
             for line in self._each(names):
                 line.spent.add(receipt.usage, receipt.cost)
+            if receipt.overhead is not None:
+                self.overheads[receipt.overhead].add(receipt.usage, receipt.cost)
 
     def spent(self, names: Names) -> list[Tokens]:
         """Where what was spent under *names* is counted."""

@@ -57,6 +57,8 @@ class Candidate:
     """The provider that it goes to."""
     question: Question | Apart = Apart.OFF
     """What may be compared with others by meaning, or why it may not."""
+    unasked: bool = False
+    """It follows an answer that was given though it had expired; nobody waits for it."""
     fallbacks: tuple[str, ...] = ()
     """Further models that the request names, to be tried in place of the first."""
     inputs: int = 0

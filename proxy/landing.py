@@ -18,7 +18,7 @@ from proxy.money import Cost
 from proxy.policy import Plan
 from proxy.ports import Dialect
 from proxy.recalling import Recalling, Sought
-from proxy.receipts import FetchReceipt
+from proxy.receipts import FetchReceipt, Overhead
 from proxy.replay import MAX_DECODED_BYTES
 from proxy.settings import CacheSettings
 from proxy.tasks import Tasks
@@ -114,6 +114,7 @@ class Ground:
                 repeatable_key=candidate.identity if gated else None,
                 client=asker.name,
                 team=asker.team,
+                overhead=Overhead.REFRESH if candidate.unasked else None,
             )
         )
         if found.late is not None:

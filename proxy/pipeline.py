@@ -401,7 +401,7 @@ class Pipeline:
     def _refresh(self, key: Key | None, call: Call, dialect: Dialect, candidate: Candidate) -> bool:
         """Fetch the successor of an expired answer for nobody in particular; False where too much is under way."""
         asked = replace(candidate.asked, no_cache=True)
-        anew = replace(candidate, asked=asked, plan=replace(candidate.plan, read=False, join=False))
+        anew = replace(candidate, asked=asked, plan=replace(candidate.plan, read=False, join=False), unasked=True)
         # Nobody asked for it, so nobody's receipt is made of this.
         meter = Meter(time.perf_counter())
         meter.consider(anew)

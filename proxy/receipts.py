@@ -56,6 +56,15 @@ class Receipt:
     team: str = ""
 
 
+class Overhead(StrEnum):
+    """What the proxy asks of a provider of its own accord."""
+
+    EMBEDDING = "embedding"
+    """Texts embedded to be compared by meaning, whether that led to a hit or not."""
+    REFRESH = "refresh"
+    """Answers asked for again behind a stale one that was given."""
+
+
 @value
 class FetchReceipt:
     """One request to the provider on a cached path, over."""
@@ -73,15 +82,8 @@ class FetchReceipt:
     """Set where nothing but the temperature gate kept a good answer out: a repeat of it is a missed saving."""
     client: str = ""
     team: str = ""
-
-
-class Overhead(StrEnum):
-    """What the proxy asks of a provider of its own accord."""
-
-    EMBEDDING = "embedding"
-    """Texts embedded to be compared by meaning, whether that led to a hit or not."""
-    REFRESH = "refresh"
-    """Answers asked for again behind a stale one that was given."""
+    overhead: Overhead | None = None
+    """Why it was made, where no client had asked for it: it is spent like any other, and lessens what was saved."""
 
 
 @value

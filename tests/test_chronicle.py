@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 from proxy.books import Books
-from proxy.chronicle import MAX_WAITING_PAGES, Chronicle
+from proxy.chronicle import MAX_WAITING_PAGES, Chronicle, Span
 from proxy.errors import CacheError
 from proxy.ledger import Ledger
 from proxy.model import CutOff, Outcome, Reason
@@ -30,7 +31,12 @@ from tests.conftest import StartProxy
 from tests.observation import settled, stats
 
 ROOT = Path(__file__).resolve().parent.parent
-VALIDATOR = Draft202012Validator(json.loads((ROOT / "docs" / "window.schema.json").read_text(encoding="utf-8")))
+WINDOW, STATS = (
+    json.loads((ROOT / "docs" / f"{name}.schema.json").read_text(encoding="utf-8")) for name in ("window", "stats")
+)
+VALIDATOR = Draft202012Validator(
+    WINDOW, registry=Registry().with_resource("stats.schema.json", Resource.from_contents(STATS))
+)
 
 # The first second of a day, 2025-10-09.
 MIDNIGHT = 1_759_968_000.0
@@ -231,6 +237,16 @@ def page(ways: Any, query: str, *fields: tuple[str, str]) -> tuple[int, Any]:
     """The status of /stats with *query*, and what it shows."""
     answer = raw_client.exchange(ways.proxy, raw_client.request("GET", f"/stats?{query}", fields, host=b"localhost"))
     return answer.status, json.loads(answer.body)
+
+
+def test_the_schema_of_a_window_refuses_what_it_does_not_name() -> None:
+    Draft202012Validator.check_schema(WINDOW)
+    shown: Any = windows.shown(
+        Span(start=0, end=1, step_s=60, whole=Books(), steps={}, days={}), window=Window.HOUR, by=None, prices_as_of=""
+    )
+    VALIDATOR.validate(shown)
+    for wrong in ({**shown, "surprise": 1}, {**shown, "reasons": {}}, {**shown, "hits": -1}, {**shown, "window": "2h"}):
+        assert not VALIDATOR.is_valid(wrong)
 
 
 @pytest.mark.proxy_only

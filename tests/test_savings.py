@@ -102,6 +102,15 @@ def test_what_the_proxy_asks_of_its_own_accord_is_taken_off_the_net_and_shown() 
     assert {kind: told["overhead"][kind]["usd"] for kind in Overhead} == {"embedding": "1", "refresh": "5"}
 
 
+def test_a_fetch_behind_an_expired_answer_is_spent_and_taken_off_the_net() -> None:
+    ledger = Ledger()
+    ledger.record(hit())
+    ledger.fetched(fetch(overhead=Overhead.REFRESH))
+    told = savings(ledger)
+    assert (told["gross"], told["net"], told["overhead"]["refresh"]["usd"]) == ("4", "0", "3")
+    assert ledger.books().total.spent.measured.usd == 3 * PARTS
+
+
 def test_what_was_counted_and_estimated_has_its_own_gross_and_net() -> None:
     ledger = Ledger()
     for method in Method:
