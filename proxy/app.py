@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 import proxy
-from proxy import canonical, freshness, paths
+from proxy import canonical, fleet, freshness, paths
 from proxy.bars import Bar, bar
 from proxy.books import Books
 from proxy.budgets import Budgets
@@ -34,6 +34,7 @@ from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
 from proxy.errors import AskonceError, CacheError, ClientsError, ConfigError
 from proxy.explaining import Explaining
+from proxy.fleet import Fleet
 from proxy.gate import Gate
 from proxy.headers import Fields
 from proxy.keyfile import KeyFile
@@ -89,8 +90,8 @@ class App:
         )
         self.chronicle = Chronicle(self.ledger, kept.tallies, kept.shelf, tasks=self.tasks, shared=kept.lasting)
         self.upstreams = {
-            DEFAULT: Upstream(config.upstream, credentials.get(DEFAULT)),
-            **{name: Upstream(each, credentials.get(name)) for name, each in config.upstreams.items()},
+            DEFAULT: fleet.opened(config.upstream, credentials.get(DEFAULT)),
+            **{name: fleet.opened(each, credentials.get(name)) for name, each in config.upstreams.items()},
         }
         self.exact = ExactTier(self.storage.store, now=time.time, stale=freshness.grace_s(config.cache) > 0)
         secret = config.cache.secret.encode() or secrets.token_bytes(32)
@@ -372,7 +373,7 @@ async def explain(settings: SemanticSettings, asked: Json, cached: Json, path: s
         await model.close()
 
 
-def _providers(upstreams: Mapping[str, Upstream]) -> str:
+def _providers(upstreams: Mapping[str, Upstream | Fleet]) -> str:
     """Where calls go, for the line at the start."""
     default, *named = (upstream.origin.identity.decode() for upstream in upstreams.values())
     return f"{default} ({', '.join(named)})" if named else default

@@ -12,6 +12,9 @@ WRITTEN_BY_US = frozenset({"host", "content-length", "transfer-encoding", "conne
 """Fields that would be untrue, and could open the door to a second request, if they were set by hand."""
 
 
+MAX_REPLICAS = 64
+
+
 def check(config: Config) -> None:
     """Hold *config* to what no single setting can tell of itself.
 
@@ -48,6 +51,12 @@ def check(config: Config) -> None:
 
 def _check_upstream(settings: UpstreamSettings, where: str) -> None:
     _check_origin(settings.url, f"{where}.url", schemes=("http", "https"))
+    for number, url in enumerate(settings.replicas):
+        _check_origin(url, f"{where}.replicas[{number}]", schemes=("http", "https"))
+    if len(settings.replicas) >= MAX_REPLICAS:
+        raise ConfigError(
+            f"{where}.replicas: at most {MAX_REPLICAS - 1} besides the url, found {len(settings.replicas)}"
+        )
     if settings.proxy_url:
         _check_origin(settings.proxy_url, f"{where}.proxy_url", schemes=("http",))
     if settings.ca_file:

@@ -16,6 +16,7 @@ from proxy.call import Call, Candidate, Deliver, Repeat, Reply
 from proxy.clients import Client
 from proxy.counting import Counting
 from proxy.errors import Broke, Garbled, Unreachable, UpstreamError
+from proxy.fleet import Fleet
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
 from proxy.gathering import MAX_GATHERED_BYTES, Gatherer, Gathering
 from proxy.headers import Fields
@@ -59,7 +60,7 @@ class Pipeline:
         self,
         config: Config,
         *,
-        upstreams: Mapping[str, Upstream],
+        upstreams: Mapping[str, Upstream | Fleet],
         exact: ExactTier,
         semantic: SemanticTier | None = None,
         ledger: Ledger,

@@ -229,7 +229,7 @@ class Incoming(Protocol):
 class Answer:
     """The head of the provider's answer, and its body as it comes. Leave the context to let the connection go."""
 
-    __slots__ = ("_lease", "_payload", "fields", "phrase", "poured_bytes", "status")
+    __slots__ = ("_lease", "_left", "_payload", "fields", "phrase", "poured_bytes", "status")
 
     def __init__(self, message: RawResponseMessage, payload: StreamReader, lease: Lease) -> None:
         self.status = message.code
@@ -238,6 +238,7 @@ class Answer:
         self.poured_bytes = 0
         self._payload = payload
         self._lease = lease
+        self._left: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<Answer {self.status}>"
@@ -256,10 +257,21 @@ class Answer:
         # An error is often the last thing said on a connection, and the news of its end may be late (413, 408, 5xx).
         doubtful = self.status >= 400 and not self._lease.reused
         self._lease.release(whole=self._payload.is_eof() and not doubtful)
+        self._tell_left()
+
+    def when_left(self, tell: Callable[[], None]) -> None:
+        """Call *tell* once, when nobody reads it any more."""
+        self._left = tell
+
+    def _tell_left(self) -> None:
+        left, self._left = self._left, None
+        if left is not None:
+            left()
 
     def take_over(self, reader: OctetReader) -> Connection:
         """After a 101: hand everything that comes from now on to *reader*. The connection is the caller's to end."""
         connection = self._lease.detach()
+        self._tell_left()
         connection.set_parser(reader, None)
         return connection
 

@@ -19,6 +19,7 @@ from proxy.call import Call, Page, Reply
 from proxy.connection import ENDS, Connection, Sent
 from proxy.errors import UpstreamError
 from proxy.exchange import Exchange
+from proxy.fleet import Fleet
 from proxy.flights import Abandoned, Lagged
 from proxy.gate import Gate
 from proxy.headers import Fields
@@ -50,7 +51,7 @@ class Server(web.Server):
         self,
         *,
         pipeline: Pipeline,
-        upstreams: Mapping[str, Upstream],
+        upstreams: Mapping[str, Upstream | Fleet],
         routing: Routing,
         cached: Callable[[bytes, bytes, Way], Dialect | None],
         pages: Pages,

@@ -52,6 +52,9 @@ class UpstreamSettings:
     add_headers: Mapping[str, str] = setting({}, secret=True)
     keepalive_s: float = setting(20.0, least=0)
     max_idle_connections: int = setting(256, least=0)
+    replicas: tuple[str, ...] = ()
+    routing: str = setting("prefix", choices=("prefix", "affinity", "round_robin"))
+    replica_tokens: int = setting(131072, least=1024)
     key_env: str = "OPENAI_API_KEY"
     key_file: str = ""
 

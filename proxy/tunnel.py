@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy import headers
+from proxy.fleet import Fleet
 from proxy.headers import Fields
 from proxy.provider import Answer, Connection
 from proxy.upstream import Upstream
@@ -102,7 +103,7 @@ class _FromClient:
 class Tunnel:
     """One WebSocket through the proxy."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream | Fleet) -> None:
         self._upstream = upstream
         self._provider = _Provider()
         self._connection: Connection | None = None

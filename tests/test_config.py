@@ -36,6 +36,9 @@ OTHER: dict[str, Any] = {
     "upstream.proxy_url": "http://user:word@proxy:3128",
     "upstream.add_headers": {"x-team": "0123"},
     "upstream.keepalive_s": 0.0,
+    "upstream.replicas": ("http://b:1", "http://c:1"),
+    "upstream.routing": "affinity",
+    "upstream.replica_tokens": 2048,
     "upstream.max_idle_connections": 3,
     "upstream.key_env": "MY_KEY",
     "upstream.key_file": "provider.key",
@@ -134,6 +137,7 @@ LEAST = {
     "upstream.silence_timeout_s": 600,
     "upstream.keepalive_s": 0,
     "upstream.max_idle_connections": 0,
+    "upstream.replica_tokens": 1024,
     "server.port": 0,
     "server.workers": 1,
     "server.drain_s": 0,
@@ -171,6 +175,7 @@ LEAST = {
     "ledger.max_requests": 0,
 }
 CHOICES = {
+    "upstream.routing": ("prefix", "affinity", "round_robin"),
     "cache.when": ("temperature_zero", "seeded", "always"),
     "replay.pace": ("burst", "recorded"),
     "store.kind": ("memory", "sqlite", "redis"),
