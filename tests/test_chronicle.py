@@ -291,3 +291,21 @@ def test_who_asked_is_for_the_operator(start_proxy: StartProxy) -> None:
         "tier": (200, 200),
         "day": (200, 200),
     }
+
+
+@pytest.mark.proxy_only
+def test_what_was_counted_is_there_after_a_restart(start_proxy: StartProxy, tmp_path: Path) -> None:
+    kept = {"store__kind": "sqlite", "store__path": str(tmp_path / "askonce.db")}
+    first = start_proxy(**kept)
+    for _ in range(3):
+        raw_client.exchange(first.proxy, first.chat())
+    before = settled(first.proxy, requests=3, fetches=1)
+    assert first.process is not None
+    first.process.stop()
+    again = start_proxy(**kept)
+    for name in ("since", "requests", "hits", "reasons", "tokens", "savings", "models", "tiers", "bytes"):
+        assert stats(again.proxy)[name] == before[name]
+    raw_client.exchange(again.proxy, again.chat())
+    shown = settled(again.proxy, requests=4, fetches=1)
+    assert (shown["requests"], shown["hits"]) == (4, 3)
+    assert page(again, "window=1h&by=model")[1]["groups"]["gpt-4o-mini"]["requests"] == 4
