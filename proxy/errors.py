@@ -10,7 +10,8 @@ AskonceError
 └── UpstreamError        the provider could not be asked or did not answer
     ├── Unreachable      no connection
     ├── Broke            the connection failed before the answer was whole
-    └── Garbled          what came is not HTTP
+    ├── Garbled          what came is not HTTP
+    └── KeyRefused       it does not take the key that the proxy holds for its clients
 """
 
 
@@ -56,6 +57,10 @@ class Broke(UpstreamError):
 
 class Garbled(UpstreamError):
     """What came from the provider is not HTTP."""
+
+
+class KeyRefused(UpstreamError):
+    """The provider does not take the key that the proxy holds for its clients."""
 
 
 def told(error: BaseException) -> str:

@@ -104,6 +104,8 @@ class Reason(StrEnum):
     """ERROR: the provider's connection failed before or within its answer."""
     UPSTREAM_GARBLED = "upstream_garbled"
     """ERROR: what came from the provider is not HTTP (502)."""
+    PROVIDER_KEY = "provider_key"
+    """ERROR: the provider refused the key that the proxy holds for its clients (502)."""
     INTERNAL = "internal"
     """ERROR: a fault of the proxy's own (500)."""
     LAGGED = "lagged"

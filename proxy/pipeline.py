@@ -15,7 +15,7 @@ from proxy.byhand import ByHand
 from proxy.call import Call, Candidate, Deliver, Repeat, Reply
 from proxy.clients import Client
 from proxy.counting import Counting
-from proxy.errors import Broke, Garbled, Unreachable, UpstreamError
+from proxy.errors import Broke, Garbled, KeyRefused, Unreachable, UpstreamError
 from proxy.fleet import Fleet
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
 from proxy.gathering import MAX_GATHERED_BYTES, Gatherer, Gathering
@@ -591,6 +591,8 @@ def reason_of(error: UpstreamError | Abandoned) -> Reason:
     match error:
         case Unreachable():
             return Reason.UPSTREAM_UNREACHABLE
+        case KeyRefused():
+            return Reason.PROVIDER_KEY
         case Garbled():
             return Reason.UPSTREAM_GARBLED
         case _:

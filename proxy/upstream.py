@@ -5,6 +5,7 @@ and sends a request twice where it deems that safe.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Collection
 
@@ -17,12 +18,14 @@ from aiohttp.streams import StreamReader
 from proxy import headers
 from proxy.credential import Credential
 from proxy.dialing import Dialer
-from proxy.errors import Broke, Garbled, told
+from proxy.errors import Broke, Garbled, KeyRefused, told
 from proxy.headers import Fields
 from proxy.origin import Origin, origin
 from proxy.ports import Upload
 from proxy.provider import Answer, Connection, quiet
 from proxy.settings import UpstreamSettings
+
+log = logging.getLogger(__name__)
 
 WATCH_S = 30.0
 """How often connections in use are looked at for silence."""
@@ -153,6 +156,13 @@ class Upstream:
             lease.release(whole=False)
             raise
         answer = Answer(message, payload, lease)
+        if answer.status == 401 and self._credential is not None:
+            # It is not the client's key that is wrong, and what the provider says of ours is not for clients.
+            lease.release(whole=False)
+            log.error(
+                "%s refused the provider's key (upstream.key_env, upstream.key_file)", self.origin.authority.decode()
+            )
+            raise KeyRefused("the provider does not take the key that this proxy holds; tell its operator")
         if answer.status == 101 and not switching:
             lease.release(whole=False)
             raise Garbled("the provider switched protocols, which nobody had asked for")

@@ -179,6 +179,21 @@ def test_a_key_that_is_taken_back_stops_working_without_a_restart_even_for_what_
     assert len(house.seen()) == 1
 
 
+def test_a_provider_that_refuses_its_key_is_not_taken_for_one_that_refuses_the_clients(house: House) -> None:
+    key = house.issue("ann")
+    echoed = answers.compact(
+        {"error": {"message": f"Incorrect API key provided: {PROVIDERS}", "code": "invalid_api_key"}}
+    )
+    house.ways.plays(answers.whole(echoed, status=401))
+    refused = house.comes_to(lambda: house.ask(key), 502)
+    forwarded = house.send("GET", "/v1/models", key)
+    for got in (refused, forwarded):
+        assert (got.status, error(got)["code"]) == (502, "provider_key")
+        assert PROVIDERS.encode() not in bytes(got.body)
+    assert house.ways.process is not None
+    assert "refused the provider's key" in house.ways.process.said()
+
+
 def test_everybody_shares_one_cache(house: House) -> None:
     ann, bob = house.issue("ann"), house.issue("bob")
     house.comes_to(lambda: house.ask(ann), 200)
