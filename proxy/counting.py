@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from proxy import codings
+from proxy import codings, sse
 from proxy.codings import Undecodable
+from proxy.dialects.choices import DONE
 from proxy.model import WHOLE, Form, Json
 from proxy.ports import Dialect
 from proxy.tasks import Tasks
@@ -144,11 +145,30 @@ def _whole(answer: Uncounted) -> Json | None:
         return None
     told: bytes | None = body
     if answer.form.stream:
-        last = body.rfind(b"data:")
-        if answer.dialect.name in ("chat", "completions") and last >= 0:
-            body = body[:last] + _USAGE_EVENT + body[last:]
+        if answer.dialect.name in ("chat", "completions"):
+            body = _ended(body)
         told = answer.dialect.render(body, replace(answer.form, other_options=""), WHOLE)
     return _object(told) if told is not None else None
+
+
+def _ended(body: bytes) -> bytes:
+    """The stream in *body* with a usage, and with the end that one lacks whose readers all left."""
+    frames, _ = sse.read(body)
+    datas = [frame.data for frame in frames if frame.data is not None]
+    if datas and datas[-1].strip() == DONE:
+        last = body.rfind(b"data:")
+        return body[:last] + _USAGE_EVENT + body[last:]
+    open_choices: dict[int, dict[str, object]] = {}
+    for data in datas:
+        chunk = _object(data)
+        choices = chunk.get("choices") if chunk is not None else None
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and type(choice.get("index")) is int:
+                piece: dict[str, object] = {"delta": {}} if "delta" in choice else {"text": ""}
+                end = choice.get("finish_reason") or "stop"
+                open_choices[choice["index"]] = {"index": choice["index"], **piece, "finish_reason": end}
+    ends = json.dumps({"choices": list(open_choices.values()), "usage": {}}).encode()
+    return b"".join(frame.raw for frame in frames) + sse.event(ends) + sse.event(DONE)
 
 
 def _object(text: bytes) -> Json | None:

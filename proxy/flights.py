@@ -42,7 +42,7 @@ class Landing:
 
     head: Head | None
     body: bytes | None
-    """The whole body; None where it was too large to record or did not arrive whole."""
+    """The whole body, or what every reader left behind; None where it was too large to record or broke off."""
     bytes_in: int
     marks: tuple[tuple[int, float], ...]
     """(octets so far, a moment in seconds) at the end of each chunk; empty unless the flight was *timed*."""
@@ -175,7 +175,9 @@ class Flight:
         await landed(
             Landing(
                 head=head,
-                body=b"".join(self._chunks) if self._recording and error is None else None,
+                body=b"".join(self._chunks)
+                if self._recording and (error is None or isinstance(error, Abandoned))
+                else None,
                 bytes_in=self._bytes,
                 marks=tuple(self._marks),
                 error=error,

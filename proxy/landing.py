@@ -32,8 +32,8 @@ OFF_LOOP_BYTES = 128 * 1024
 OFF_LOOP_CODED_BYTES = 8 * 1024
 """The same for a body in a content coding, which may be many times as long when it is undone."""
 
-BILLED = (None, Unkept.LENGTH, Unkept.CONTENT_FILTER)
-"""Answers that are complete, or cut short by the provider itself."""
+BILLED = (None, Unkept.LENGTH, Unkept.CONTENT_FILTER, Unkept.ABANDONED)
+"""Answers that are complete, or cut short by the provider, or by those who asked: what it said it charges for."""
 
 NEVER_KEPT = headers.COOKIES | headers.CDN_LABELS | {b"age"}
 """Fields of an answer that belong to its first delivery alone."""

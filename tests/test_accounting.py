@@ -266,6 +266,13 @@ def test_a_stream_and_its_whole_form_are_worth_the_same(counter: TokenCounter) -
     assert counting.count(uncounted(stream, stream=True), counter) == counting.count(uncounted(whole), counter)
 
 
+@pytest.mark.parametrize("finish", ["stop", None])
+def test_a_stream_that_everybody_left_is_worth_what_came_of_it(counter: TokenCounter, finish: str | None) -> None:
+    came = b"".join(answers.chat_events(["Two and two ", "are four."], finish=finish)) + b'data: {"choices": [{"in'
+    whole = answers.chat_body("Two and two are four.")
+    assert counting.count(uncounted(came, stream=True), counter) == counting.count(uncounted(whole), counter)
+
+
 def test_a_coded_answer_is_decoded(counter: TokenCounter) -> None:
     whole = answers.chat_body("Two and two are four.")
     coded = uncounted(gzip.compress(whole), encoding="gzip")

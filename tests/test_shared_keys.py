@@ -18,7 +18,7 @@ from tests.comparison import Ways
 from tests.conftest import StartProxy
 from tests.observation import assert_adds_up, settled, stats, wait_for_stats
 from tests.raw_client import RawAnswer
-from tests.scripted_provider import steps
+from tests.scripted_provider import Gate, steps
 
 pytestmark = pytest.mark.proxy_only
 
@@ -220,6 +220,23 @@ def test_a_spent_budget_is_told_in_openais_shape_and_hits_stay_free(house: House
     assert house.send("GET", "/v1/models", ann).status == 200
     assert house.ask(bob, seed=2).status == 200
     assert_adds_up(stats(house.ways.proxy))
+
+
+def test_who_hangs_up_before_the_end_pays_for_what_came(house: House) -> None:
+    # 2,000 words: more than 0.001 dollars by any count.
+    ann = house.issue("ann", "--budget-usd", "0.001")
+    house.comes_to(lambda: house.ask(ann), 200)
+    gate = Gate()
+    said = answers.chat_events(["penguin "] * 2000)
+    house.ways.plays(
+        steps(answers.chunked_head(answers.EVENTS), answers.chunk(b"".join(said)), gate, answers.LAST_CHUNK),
+        answers.whole(b"{}", status=503),
+    )
+    with house.ways.connect() as connection:
+        connection.send(house.ways.chat(headers=(("Authorization", f"Bearer {ann}"),), stream=True, seed=1))
+        connection.start_answer("POST").read_until(b'"finish_reason":"stop"')
+    house.comes_to(lambda: house.ask(ann, seed=2), 429)
+    gate.open()
 
 
 MODELS: tuple[tuple[dict[str, Any], int], ...] = (
