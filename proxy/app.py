@@ -38,6 +38,7 @@ from proxy.fleet import Fleet
 from proxy.gate import Gate
 from proxy.headers import Fields
 from proxy.keyfile import KeyFile
+from proxy.leases import Leasing
 from proxy.ledger import Ledger
 from proxy.model import Json
 from proxy.pages import answers, explained, feedback, guide, metrics, status, windows
@@ -120,6 +121,7 @@ class App:
             tills=self.tills,
             prefix=self.prefix,
             tasks=self.tasks,
+            leasing=Leasing(kept.leases, kept.store, tasks=self.tasks, wait_s=config.flights.lease_wait_s),
             secret=secret,
             trusted=_trusts(config.server.trusted_proxies),
             budgets=self.budgets,

@@ -21,6 +21,7 @@ from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Se
 from proxy.gathering import MAX_GATHERED_BYTES, Gatherer, Gathering
 from proxy.headers import Fields
 from proxy.landing import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Ground
+from proxy.leases import Lease, Leasing
 from proxy.ledger import Ledger
 from proxy.meter import Meter
 from proxy.model import Apart, CutOff, Entry, Finding, Form, Key, Neighbour, Outcome, Reason, Unkept
@@ -67,6 +68,7 @@ class Pipeline:
         tills: Mapping[str, Till],
         prefix: PrefixTier,
         tasks: Tasks,
+        leasing: Leasing,
         secret: bytes,
         trusted: Callable[[str], bool],
         budgets: Budgets | None = None,
@@ -115,6 +117,7 @@ class Pipeline:
             timed=self._timed,
             now=now,
         )
+        self._leasing = leasing
         self._refreshes = freshness.Refreshes(tasks)
         self.airspace = Airspace()
         self.by_hand = ByHand(
@@ -334,27 +337,42 @@ class Pipeline:
         meter.inputs_found = gathering.found if gathering is not None else 0
         finish = plan.write and self._settings.finish_abandoned
         watch = self._prefix.watch(call, dialect, candidate)
-        ahead = self._ahead(call, candidate, watch, gathering)
+
+        async def replayed(entry: Entry) -> Replayed | None:
+            again = await self._replay(entry, call, candidate.form, dialect)
+            return again if isinstance(again, Replayed) else None
 
         async def fits(entry: Entry) -> bool:
-            return isinstance(await self._replay(entry, call, candidate.form, dialect), Replayed)
+            return await replayed(entry) is not None
 
+        # A stream that waited for another process to have it whole would come late; a store that fails knows of none.
+        shared = course is not None and plan.join and gathering is None and reason is not Reason.CACHE_FAULT
+        lease = self._leasing.lease(key, replayed) if shared and key and not candidate.form.stream else None
+        ahead = self._ahead(call, candidate, watch, gathering, lease)
         recall = self._recalling.recall(sought, ahead, fits)
         flight = self._flight(call, ahead, recall, gathering, finish_abandoned=finish)
         flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route], gathering))
-        if watch is not None:
+        if watch is not None and lease is None:
             flight.when_examined(partial(self._prefix.landed, watch))
         seat = flight.board()
         if course is not None:
             self.airspace.enter(course, flight)
 
         async def landed(landing: Landing) -> None:
+            elsewhere = lease.found if lease is not None else None
             try:
-                if flight.recalled is None:
+                if elsewhere is not None:
+                    usage, tier = elsewhere.usage, elsewhere.service_tier
+                    flight.examined(Finding(usage=usage, model=elsewhere.model, service_tier=tier))
+                elif flight.recalled is None:
+                    if watch is not None and lease is not None:
+                        flight.when_examined(partial(self._prefix.landed, watch))
                     await self._ground.land(call, dialect, candidate, flight, landing, sought, gathering)
             finally:
                 if course is not None:
                     self.airspace.exit(course, flight)
+                if lease is not None:
+                    lease.end()
 
         flight.take_off(self._tasks, landed)
         try:
@@ -367,6 +385,8 @@ class Pipeline:
             if isinstance(head, Recalled):
                 await deliver(await self._similar(head, call, candidate, dialect, meter))
             else:
+                if lease is not None and lease.found is not None:
+                    meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, flight
                 await deliver(self._passed_on(seat, head, key, meter, apart=why(sought)))
         finally:
             seat.leave()
@@ -545,7 +565,14 @@ class Pipeline:
             reason=reason,
         )
 
-    def _ahead(self, call: Call, candidate: Candidate, watch: Watch | None, gathering: Gathering | None) -> Ahead:
+    def _ahead(
+        self,
+        call: Call,
+        candidate: Candidate,
+        watch: Watch | None,
+        gathering: Gathering | None,
+        lease: Lease | None,
+    ) -> Ahead:
         async def send(fields: Fields, body: bytes | Upload | None) -> Incoming:
             return await self._upstreams[candidate.route.name].ask(call.method, call.target, fields, body)
 
@@ -557,7 +584,7 @@ class Pipeline:
                 return await gathering.ask(send)
             return await self._usage_asking.ask(steer, call, candidate)
 
-        return Ahead(ask, self._tasks)
+        return Ahead(ask if lease is None else partial(lease.answer, ask), self._tasks)
 
     def _flight(
         self,

@@ -175,6 +175,22 @@ class Verifier(Protocol):
         ...
 
 
+class Leases(Protocol):
+    """Names that one process at a time may hold, among all that share a store. Every fault is a ``CacheError``."""
+
+    async def take(self, name: str, token: bytes, *, keep_s: float) -> bool:
+        """Hold *name* as *token* for *keep_s*, if nobody holds it; whether it is held so now."""
+        ...
+
+    async def renew(self, name: str, token: bytes, *, keep_s: float) -> bool:
+        """Hold it for *keep_s* from now; False where *token* does not hold it any more."""
+        ...
+
+    async def release(self, name: str, token: bytes) -> None:
+        """Let go of it, if *token* holds it."""
+        ...
+
+
 class Upload(Protocol):
     """A request body that is still arriving."""
 

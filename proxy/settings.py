@@ -173,6 +173,7 @@ class FlightSettings:
 
     max_lead_bytes: int = setting(1024 * 1024, least=1024)
     max_lag_bytes: int = setting(16 * 1024 * 1024, least=1024)
+    lease_wait_s: float = setting(30.0, least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from proxy.errors import CacheError, ConfigError
 from proxy.model import Entry
-from proxy.ports import Shelf, Store, Tallies
+from proxy.ports import Leases, Shelf, Store, Tallies
 from proxy.settings import StoreSettings
 from proxy.stores.codec import Codec
 from proxy.stores.fronted import FrontedStore
@@ -20,6 +20,7 @@ from proxy.stores.sealing import seal_of
 from proxy.stores.shelf import MemoryShelf, MemoryTallies
 from proxy.stores.sqlite import SqliteStore
 from proxy.stores.sqlite_file import SqliteFile
+from proxy.stores.sqlite_leases import SqliteLeases
 from proxy.stores.sqlite_shelf import SqliteShelf, SqliteTallies
 from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.tasks import Tasks
@@ -68,6 +69,8 @@ class Storage:
     """Whether a look-up would return this very entry now, without waiting for anything; counted as a use."""
     shelf: Shelf
     tallies: Tallies
+    leases: Leases | None
+    """None where no other process is to be expected."""
     lasting: bool
     """It outlasts this process, and others may share it."""
     fault: Callable[[], str]
@@ -111,7 +114,7 @@ def storage(settings: StoreSettings, *, workers: int = 1, now: Callable[[], floa
     """
     match settings.kind:
         case "sqlite":
-            return _sqlite(settings, now)
+            return _sqlite(settings, workers, now)
         case "redis":
             return _redis(settings, now)
     if workers > 1:
@@ -125,12 +128,13 @@ def storage(settings: StoreSettings, *, workers: int = 1, now: Callable[[], floa
         holds=memory.holds,
         shelf=MemoryShelf(),
         tallies=MemoryTallies(now=now),
+        leases=None,
         lasting=False,
         fault=lambda: "",
     )
 
 
-def _sqlite(settings: StoreSettings, now: Callable[[], float]) -> Storage:
+def _sqlite(settings: StoreSettings, workers: int, now: Callable[[], float]) -> Storage:
     threads = SqliteThreads(SqliteFile(Path(settings.path)), deadline_s=settings.deadline_ms / 1000)
     behind = SqliteStore(threads, _codec(settings), max_bytes=settings.max_bytes, eviction=settings.eviction, now=now)
     fronted = FrontedStore(_local(settings, now), behind, believe_s=settings.local_ttl_s, now=now)
@@ -144,6 +148,7 @@ def _sqlite(settings: StoreSettings, now: Callable[[], float]) -> Storage:
         holds=fronted.holds,
         shelf=SqliteShelf(threads),
         tallies=SqliteTallies(threads, now=now),
+        leases=SqliteLeases(threads, deadline_s=settings.deadline_ms / 1000, now=now) if workers > 1 else None,
         lasting=True,
         fault=lambda: behind.fault,
         open=begin,
@@ -153,6 +158,7 @@ def _sqlite(settings: StoreSettings, now: Callable[[], float]) -> Storage:
 def _redis(settings: StoreSettings, now: Callable[[], float]) -> Storage:
     # The client takes as long to import as all the rest: only who uses it pays.
     from proxy.stores.redis import RedisStore
+    from proxy.stores.redis_leases import RedisLeases
     from proxy.stores.redis_link import RedisLink
     from proxy.stores.redis_shelf import RedisShelf, RedisTallies
 
@@ -172,6 +178,7 @@ def _redis(settings: StoreSettings, now: Callable[[], float]) -> Storage:
         holds=fronted.holds,
         shelf=RedisShelf(link, prefix=settings.prefix),
         tallies=RedisTallies(link, prefix=settings.prefix),
+        leases=RedisLeases(link, prefix=settings.prefix),
         lasting=True,
         fault=lambda: behind.fault,
         open=begin,

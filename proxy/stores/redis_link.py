@@ -65,13 +65,13 @@ class RedisLink:
         """
         return await self._ask(ask, self.reads, deadline_s)
 
-    async def write(self, ask: Ask[T], *, deadline_s: float | None = None) -> T:
-        """What Redis answers to *ask*, which changes something.
+    async def write(self, ask: Ask[T], *, deadline_s: float | None = None, guard: Guard | None = None) -> T:
+        """What Redis answers to *ask*, which changes something; it counts as a fault at *guard* where it is one.
 
         Raises:
             CacheError: it cannot be reached, refused, or was too slow; it may have been done all the same.
         """
-        return await self._ask(ask, self.writes, deadline_s)
+        return await self._ask(ask, guard or self.writes, deadline_s)
 
     async def _ask(self, ask: Ask[T], guard: Guard, deadline_s: float | None) -> T:
         within = self._deadline_s if deadline_s is None else deadline_s

@@ -61,6 +61,8 @@ SCHEMA = (
     CREATE TABLE tally_page (page TEXT PRIMARY KEY, lapses REAL NOT NULL) WITHOUT ROWID;
     CREATE TABLE tally (page TEXT, name TEXT, count INTEGER NOT NULL, PRIMARY KEY (page, name)) WITHOUT ROWID;
     """,
+    # 2
+    "CREATE TABLE lease (name TEXT PRIMARY KEY, token BLOB NOT NULL, lapses REAL NOT NULL) WITHOUT ROWID;",
 )
 """What leads from each version of the file to the next; ``PRAGMA user_version`` says where a file stands."""
 

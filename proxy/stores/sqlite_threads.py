@@ -53,8 +53,8 @@ class SqliteThreads:
         within = self._deadline_s if deadline_s is None else deadline_s
         return await self.reads.within(within, lambda: self._start(self._readers, run))
 
-    async def write(self, work: Work[T], *, deadline_s: float = WRITE_S) -> T:
-        """What *work* came to, within a transaction of its own.
+    async def write(self, work: Work[T], *, deadline_s: float = WRITE_S, guard: Guard | None = None) -> T:
+        """What *work* came to, within a transaction of its own; it counts as a fault at *guard* where it is one.
 
         Raises:
             CacheError: the file cannot be written, or not within *deadline_s*; then nothing of it was written, or all.
@@ -64,7 +64,7 @@ class SqliteThreads:
             with self.file.writing() as connection:
                 return work(connection)
 
-        return await self.writes.within(deadline_s, lambda: self._start(self._writer, run))
+        return await (guard or self.writes).within(deadline_s, lambda: self._start(self._writer, run))
 
     async def look_after(self) -> None:
         """Let go of a file that another process found damaged."""
