@@ -470,9 +470,7 @@ class Pipeline:
     ) -> Reply:
         entry, tier = found.entry, EXACT if recalled is None else SEMANTIC
         meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, tier, entry
-        # What another question cost is not what this one would have.
-        usage = entry.usage if recalled is None or entry.usage is None else entry.usage.of_another()
-        meter.saved_usage = usage
+        usage = meter.saved_usage = entry.usage
         meter.inputs_found = meter.inputs
         till = self._tills[candidate.route.name]
 

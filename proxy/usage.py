@@ -1,7 +1,7 @@
 """What one answer cost in tokens, in one shape for every dialect, and how we came to know it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.values import value
@@ -52,10 +52,6 @@ class Usage:
     def total_tokens(self) -> int:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
-
-    def of_another(self) -> "Usage":
-        """The same of a request that is only like the one it was billed for: it is near, and nobody's own figure."""
-        return replace(self, method=Method.ESTIMATED)
 
 
 @dataclass(slots=True)

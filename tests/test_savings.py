@@ -122,7 +122,7 @@ def test_what_was_counted_and_estimated_has_its_own_gross_and_net() -> None:
 def test_each_way_to_save_is_a_tier_and_their_sums_are_the_whole() -> None:
     ledger = Ledger()
     ledger.record(hit())
-    ledger.record(hit(tier="semantic", saved=TEN.of_another()))
+    ledger.record(hit(tier="semantic", saved=replace(TEN, method=Method.ESTIMATED)))
     ledger.record(hit(outcome=Outcome.JOINED, tier="", saved=None))
     ledger.spared("gpt", TEN, WITH_CACHE)
     ledger.spared("gpt", TEN, WITH_CACHE, tier="items")
