@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from proxy import canonical
+from proxy import canonical, headers
 from proxy.canonical import Unfit
 from proxy.headers import Fields
 from proxy.model import Json, Key, TenantId
@@ -28,6 +28,9 @@ CREDENTIALS = (b"authorization", b"api-key", b"x-api-key")
 CREDENTIAL_ENDINGS = (b"api-key", b"apikey", b"subscription-key", b"authorization", b"-auth", b"-token")
 """Whatever else ends so is taken for a credential too: of gateways, of other clouds. At worst that costs a hit."""
 """Where clients carry their keys: OpenAI and most others, Azure, Anthropic."""
+
+ENDS_HERE = headers.HOP_BY_HOP | {b"close"}
+"""What Connection may name without ending anything that goes further otherwise."""
 
 _CREDENTIALS = frozenset(CREDENTIALS)
 
@@ -125,6 +128,8 @@ def exact(
         if name in fields:
             values = fields.all(name)
             parts += [name, b"%d" % len(values), *values]
+    # What Connection names stands in the request and never reaches the provider.
+    parts += sorted(b"connection " + name for name in {*fields.tokens(b"connection")} - ENDS_HERE)
     parts.append(body)
     return Fingerprint(Key(digest(parts).hex()))
 

@@ -67,7 +67,16 @@ class Reception:
         self.peer_matters = bool(by_share)
         """The same octets from another peer may belong to another tenant."""
         self._looked_at = frozenset(
-            (*ANSWER_RELEVANT, *CREDENTIALS, *CONTROLS, *UNFIT_FIELDS, *self._key_headers, *by_share, *aliases.FIELDS)
+            (
+                b"connection",
+                *ANSWER_RELEVANT,
+                *CREDENTIALS,
+                *CONTROLS,
+                *UNFIT_FIELDS,
+                *self._key_headers,
+                *by_share,
+                *aliases.FIELDS,
+            )
         )
         self._remembered: OrderedDict[_Read, Candidate] = OrderedDict()
         self._bytes = 0

@@ -381,6 +381,16 @@ def test_clients_with_different_credentials_never_share_answers(ways: Ways, name
 
 
 @pytest.mark.proxy_only
+def test_a_field_that_ends_at_the_proxy_poisons_nobodys_answers(ways: Ways) -> None:
+    beta = ("OpenAI-Beta", "assistants=v2")
+    # The provider never sees this client's beta: its answer is not the one for those whose beta goes up.
+    first = raw_client.exchange(ways.proxy, ways.chat(headers=(beta, ("Connection", "keep-alive, openai-beta"))))
+    second = raw_client.exchange(ways.proxy, ways.chat(headers=(beta,)))
+    assert (first.get("x-cache"), second.get("x-cache")) == ("MISS", "MISS")
+    assert [request.values("openai-beta") for request in ways.received()] == [[], [b"assistants=v2"]]
+
+
+@pytest.mark.proxy_only
 def test_an_idempotency_key_separates_nobody(ways: Ways) -> None:
     ways.plays(ways.fixed())
     seen = []
