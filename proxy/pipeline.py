@@ -105,6 +105,7 @@ class Pipeline:
             counting=counting,
             maker=self._reception.maker if self._reception.shares else None,
             parallel=config.semantic.parallel,
+            refused_by=config.semantic.refused_by,
         )
         self._ground = Ground(
             config.cache,

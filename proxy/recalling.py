@@ -42,12 +42,14 @@ class Recalling:
         counting: Counting,
         maker: Callable[[Call], str] | None,
         parallel: bool,
+        refused_by: Sequence[str] = (),
     ) -> None:
         self._tier = tier
         self._exact = exact
         self._counting = counting
         self._maker = maker
         self._parallel = parallel
+        self._refused_by = frozenset(refused_by)
 
     def __repr__(self) -> str:
         return f"<Recalling by {self._tier!r}>"
@@ -64,7 +66,10 @@ class Recalling:
         scope = self._exact.narrow(Key(question.scope), call.dialect.name if call.dialect else "", call.fields)
         # A narrowed scope is a bare digest; its class stays in front.
         scope = Key(question.scope[:1] + scope.removeprefix(question.scope[:1]))
-        inquiry = self._tier.inquiry(key, candidate, question, scope=scope, maker=maker)
+        refused = call.asker.name in self._refused_by
+        inquiry = None if refused else self._tier.inquiry(key, candidate, question, scope=scope, maker=maker)
+        if refused:
+            self._tier.aside(Apart.REFUSED)
         return Sought(question=question, scope=scope, maker=maker, inquiry=inquiry)
 
     async def neighbours(self, sought: Sought) -> Sequence[Neighbour]:

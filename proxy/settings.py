@@ -165,6 +165,7 @@ class SemanticSettings:
     deadline_s: float = setting(0.15, least=0.001)
     max_bytes: int = setting(256 * 1024 * 1024, least=65536)
     parallel: bool = False
+    refused_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,7 @@ OTHER: dict[str, Any] = {
     "semantic.deadline_s": 0.3,
     "semantic.max_bytes": 70000,
     "semantic.parallel": True,
+    "semantic.refused_by": ["batch", "audit"],
     "flights.max_lead_bytes": 2048,
     "flights.max_lag_bytes": 4096,
     "flights.lease_wait_s": 2.0,

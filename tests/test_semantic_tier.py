@@ -246,7 +246,7 @@ def test_what_was_decided_is_remembered_and_what_is_refused_is_not_served() -> N
         assert isinstance(first, Recalled)
         assert isinstance(again, Recalled)
         assert (first.remembered, again.remembered) == (False, True)
-        assert len(house.verifier.judged) == 1
+        assert [texts for texts in house.embedder.asked if SAME in texts] == [[SAME]]
         assert await house.ask(SAME, similar=False) is Apart.REFUSED
         assert await house.ask(SAME, min_similarity=0.99) is Apart.BELOW
 

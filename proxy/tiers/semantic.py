@@ -28,6 +28,7 @@ from proxy.question import Question, known_words, symbols
 from proxy.recall import Recalled
 from proxy.settings import SemanticSettings
 from proxy.tasks import Tasks
+from proxy.tiers import guarded
 from proxy.tiers.pairs import Alias, Pairs
 from proxy.tiers.questions import Known, Questions
 
@@ -281,7 +282,12 @@ class SemanticTier:
                 why = reason or Apart.GONE
         if not fit:
             raise _Apart(why)
-        judgements = await self._verifier.judge(asks.text, [neighbour for _, neighbour in fit])
+        neighbours = [neighbour for _, neighbour in fit]
+        judgements = (
+            await self._verifier.judge(asks.text, neighbours)
+            if self._bar.verified
+            else await asyncio.to_thread(guarded.judge, asks.text, neighbours)
+        )
         return await self._decide(inquiry, fit, judgements)
 
     def _holds(self, inquiry: Inquiry, alias: Alias) -> bool:
@@ -333,25 +339,28 @@ class SemanticTier:
             raise _Apart(Apart.GUARDED)
         score, cosine, key = max(scored)
         passage = self._bar.passes(kind, score, self._chance())
+        if passage is not Passage.REFUSE and cosine < inquiry.min_similarity:
+            # What this request alone refuses tells nothing of those that are served.
+            raise _Apart(Apart.BELOW)
         inquiry.near = Near(key, score, explored=passage is not Passage.REFUSE)
         if passage is Passage.REFUSE:
             raise _Apart(Apart.UNSURE)
-        if cosine < inquiry.min_similarity:
-            raise _Apart(Apart.BELOW)
         if self._settings.policy == "shadow":
             raise _Apart(Apart.SHADOW)
         if passage is Passage.EXPLORE:
             raise _Apart(Apart.EXPLORED)
+        inquiry.near = None
         return await self._found(inquiry, key, cosine, score, remembered=False)
 
     async def _found(self, inquiry: Inquiry, key: Key, cosine: float, score: float, *, remembered: bool) -> Recalled:
-        entry = await self._store.get(key)
-        age_s = max(0.0, self._now() - entry.created) if entry is not None else 0.0
-        if entry is None or (inquiry.max_age_s is not None and age_s > inquiry.max_age_s):
-            if entry is None:
-                self._gone(key)
-                self._pairs.forget(inquiry.key)
-            inquiry.near = None
+        entry, now = await self._store.get(key), self._now()
+        if entry is None:
+            self._gone(key)
+            self._pairs.forget(inquiry.key)
+            raise _Apart(Apart.GONE)
+        age_s = max(0.0, now - entry.created)
+        # What is past its time may serve its own question when the provider fails, and no other.
+        if entry.expires <= now or (inquiry.max_age_s is not None and age_s > inquiry.max_age_s):
             raise _Apart(Apart.GONE)
         known = self._questions.get(key)
         return Recalled(
