@@ -346,9 +346,14 @@ class Pipeline:
         async def fits(entry: Entry) -> bool:
             return await replayed(entry) is not None
 
+        async def fetched(entry: Entry) -> Replayed | None:
+            # What is kept may be what was too old a moment ago.
+            most_s = candidate.asked.max_age_s
+            return await replayed(entry) if most_s is None or self._now() - entry.created <= most_s else None
+
         # A stream that waited for another process to have it whole would come late; a store that fails knows of none.
         shared = course is not None and plan.join and gathering is None and reason is not Reason.CACHE_FAULT
-        lease = self._leasing.lease(key, replayed) if shared and key and not candidate.form.stream else None
+        lease = self._leasing.lease(key, fetched) if shared and key and not candidate.form.stream else None
         ahead = self._ahead(call, candidate, watch, gathering, lease)
         recall = self._recalling.recall(sought, ahead, fits)
         flight = self._flight(call, ahead, recall, gathering, finish_abandoned=finish)

@@ -29,6 +29,7 @@ from tests import raw_client
 from tests.awaited import awaited
 from tests.conftest import StartProxy
 from tests.observation import assert_adds_up, wait_for_stats
+from tests.raw_client import RawAnswer
 from tests.redis_server import RedisServer
 from tests.scripted_provider import Gate, steps
 
@@ -288,3 +289,22 @@ def test_a_stream_never_waits_for_another_process(
     gate.open()
     connection.read_answer("POST")
     connection.close()
+
+
+@pytest.mark.proxy_only
+def test_an_answer_that_is_too_old_for_a_request_is_no_fetch_of_another_process(
+    start_proxy: StartProxy, redis_server: RedisServer, nonce: str
+) -> None:
+    ways = start_proxy(store__kind="redis", store__url=redis_server.url, store__prefix=f"{nonce}:")
+
+    def ask() -> RawAnswer:
+        return raw_client.exchange(ways.proxy, ways.chat(headers=(("Cache-Control", "max-age=1"),)))
+
+    ask()
+    kept = raw_client.exchange(ways.proxy, ways.chat())
+    while int(kept.get("age") or "0") < 2:
+        time.sleep(0.05)
+        kept = raw_client.exchange(ways.proxy, ways.chat())
+    answer = ask()
+    assert (answer.get("x-cache"), answer.get("x-cache-reason")) == ("MISS", "too_old")
+    assert len(ways.received()) == 2
