@@ -1,4 +1,4 @@
-"""The command: ``askonce serve``, ``check``, ``keys``, ``tokens``, ``stats``, ``advise`` and ``explain``."""
+"""The command: ``askonce serve``, ``check``, ``keys``, ``tokens``, ``stats`` and others."""
 
 import argparse
 import asyncio
@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import yaml
 
 import proxy
-from proxy import app, clients, config, storage
+from proxy import app, clients, config, housekeeping, storage
 from proxy.clients import Client
 from proxy.errors import AskonceError, ConfigError
 from proxy.keyfile import KeyFile
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "stats":
             page.add_argument("--window", choices=tuple(Window), help="of this time alone, and of all processes")
             page.add_argument("--by", choices=windows.WAYS, help="told apart by this; client and team need admin.token")
+    housekeeping.add_commands(commands)
     return parser
 
 
@@ -227,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.command == "keys":
         return _keys(given)
+    if given.command in housekeeping.COMMANDS:
+        return housekeeping.run(given)
     if given.command == "tokens":
         return _tokens(given.file)
     if given.command == "explain":

@@ -213,6 +213,7 @@ class Ground:
             fetch_s=landing.total_s,
             marks=_relative(landing.marks) if self._timed and candidate.form.stream else (),
             tenant=candidate.tenant,
+            tag=candidate.asked.tag,
             namespace=candidate.asked.namespace.decode("latin-1"),
         )
         entry = self._recalling.marked(entry, sought)

@@ -274,6 +274,8 @@ class Entry:
     """(octets so far, seconds since the first) at the end of each chunk; only kept for ``replay.pace: recorded``."""
     tenant: TenantId = TenantId("")
     """Whose it is; the key holds it too, this is for listing and for removal."""
+    tag: str = ""
+    """As the request called itself (``x-askonce-tag``), for removal."""
     namespace: str = ""
     """In which part of the cache; the key holds it too, this is for removal."""
     scope: str = ""

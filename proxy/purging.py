@@ -21,12 +21,13 @@ class Wanted:
     model: str | None = None
     """As the answer names it, with or without its date; ``*`` and ``?`` may stand in it."""
     namespace: str | None = None
+    tag: str | None = None
     older_than_s: float | None = None
 
     @property
     def everything(self) -> bool:
         """Nothing is asked for in particular."""
-        return all(each is None for each in (self.key, self.model, self.namespace, self.older_than_s))
+        return all(each is None for each in (self.key, self.model, self.namespace, self.tag, self.older_than_s))
 
     def fits(self, entry: Entry, now: float) -> bool:
         """Whether *entry* answers to the description."""
@@ -34,6 +35,7 @@ class Wanted:
             (self.key is None or entry.key.startswith(self.key))
             and (self.model is None or _is_model(entry.model, self.model))
             and (self.namespace is None or entry.namespace == self.namespace)
+            and (self.tag is None or entry.tag == self.tag)
             and (self.older_than_s is None or now - entry.created > self.older_than_s)
         )
 

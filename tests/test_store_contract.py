@@ -153,6 +153,8 @@ def entry(key: str = "a", body: bytes = b"body", *, expires: float = math.inf) -
         fetch_s=1.25,
         marks=((2, 0.0), (4, 0.5)),
         tenant=TenantId("t"),
+        tag="nightly",
+        namespace="n",
         scope="p:1",
         question="Why so grün?",
         maker="m1",

@@ -285,10 +285,10 @@ def _number(asked: Json, name: str, default: int | None) -> int | float | None:
 def _wanted(call: Call) -> tuple[Wanted, bool]:
     query = call.target.partition(b"?")[2].decode("latin-1")
     said = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = said.keys() - {"key", "model", "namespace", "older_than", "dry_run"}
+    unknown = said.keys() - {"key", "model", "namespace", "tag", "older_than", "dry_run"}
     if unknown:
         # A name that is misspelt would otherwise remove everything.
-        raise Wrong(f"unknown: {', '.join(sorted(unknown))}; known are key, model, namespace, older_than, dry_run")
+        raise Wrong(f"unknown: {', '.join(sorted(unknown))}; known are key, model, namespace, tag, older_than, dry_run")
     key = said.get("key")
     if key is not None and len(key) < SHORTEST_KEY:
         raise Wrong(f"`key` has {SHORTEST_KEY} digits at least")
@@ -303,6 +303,7 @@ def _wanted(call: Call) -> tuple[Wanted, bool]:
             key=key.lower() if key is not None else None,
             model=said.get("model"),
             namespace=said.get("namespace"),
+            tag=said.get("tag"),
             older_than_s=float(older_than) if older_than is not None else None,
         ),
         dry_run in ("1", "true"),

@@ -263,6 +263,8 @@ def size_of(entry: Entry) -> int:
     # A client or a provider chooses how long the texts are, too.
     texts = getsizeof(entry.model) + getsizeof(entry.form.other_options) + len(entry.encoding) + len(entry.phrase)
     texts += len(entry.service_tier) + len(entry.vector)
+    if entry.tag or entry.namespace:
+        texts += getsizeof(entry.tag) + getsizeof(entry.namespace)
     if entry.scope:
         texts += sum(map(getsizeof, (entry.scope, entry.question, entry.maker, entry.embedder)))
     return len(entry.body) + len(entry.head) + texts + MARK_BYTES * len(entry.marks) + ENTRY_OVERHEAD_BYTES
