@@ -139,6 +139,7 @@ class Books:
     repeats: Tokens = field(default_factory=Tokens)
     overheads: dict[Overhead, Tokens] = field(default_factory=lambda: {kind: Tokens() for kind in Overhead})
     latency: dict[Outcome, Latency] = field(default_factory=lambda: {outcome: Latency() for outcome in Outcome})
+    tier_latency: dict[str, Latency] = field(default_factory=lambda: {tier: Latency() for tier in TIERS})
     first_byte: dict[Outcome, Latency] = field(default_factory=lambda: {outcome: Latency() for outcome in Outcome})
 
     def __bool__(self) -> bool:
@@ -211,6 +212,8 @@ class Books:
         for outcome in Outcome:
             self.latency[outcome].merge(other.latency[outcome])
             self.first_byte[outcome].merge(other.first_byte[outcome])
+        for tier in TIERS:
+            self.tier_latency[tier].merge(other.tier_latency[tier])
 
     def numbers(self) -> Iterator[tuple[str, int]]:
         """Everything, by name, as numbers that others can be added to; zeros left out."""
@@ -241,6 +244,9 @@ class Books:
                 yield f"latency/{outcome}/{name}", number
             for name, number in self.first_byte[outcome].numbers():
                 yield f"first_byte/{outcome}/{name}", number
+        for tier, latency in self.tier_latency.items():
+            for name, number in latency.numbers():
+                yield f"tier_latency/{tier}/{name}", number
 
     @classmethod
     def of(cls, *pages: Mapping[str, int]) -> "Books":
@@ -271,6 +277,8 @@ class Books:
                 self.overheads[Overhead(called)].take(name, number)
             case "latency" if called in self.latency:
                 self.latency[Outcome(called)].take(name, number)
+            case "tier_latency" if called in self.tier_latency:
+                self.tier_latency[called].take(name, number)
             case "first_byte" if called in self.first_byte:
                 self.first_byte[Outcome(called)].take(name, number)
             case _:
@@ -300,6 +308,7 @@ class Books:
             "prices_as_of": prices_as_of,
             "time_saved_s": round(self.saved_us / 1_000_000, 3),
             "latency_ms": {str(outcome): figures.shown() for outcome, figures in self.latency.items()},
+            "tier_latency_ms": {tier: figures.shown() for tier, figures in self.tier_latency.items()},
             "first_byte_ms": {str(outcome): figures.shown() for outcome, figures in self.first_byte.items()},
         }
 

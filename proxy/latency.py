@@ -11,6 +11,11 @@ _EDGES_S = [1e-6 * 1.2**step for step in range(140)]
 _MICROSECONDS = 1_000_000
 
 
+def place(seconds: float) -> int:
+    """The class that *seconds* belong to."""
+    return bisect_left(_EDGES_S, seconds)
+
+
 @dataclass(slots=True)
 class Latency:
     """A histogram of seconds; percentiles are right to 20 %."""
@@ -22,7 +27,11 @@ class Latency:
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        self.counts[bisect_left(_EDGES_S, seconds)] += 1
+        self.put(seconds, place(seconds))
+
+    def put(self, seconds: float, at: int) -> None:
+        """Count one whose class is known to be *at*."""
+        self.counts[at] += 1
         self.count += 1
         self.total_s += seconds
         self.most_s = max(self.most_s, seconds)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from proxy import money
 from proxy.books import OF_JOINED, OF_NO_TIER, OTHER, Axis, Books, Names
 from proxy.labels import SHORT_KEY
+from proxy.latency import place
 from proxy.model import CutOff, Key, Outcome
 from proxy.money import Cost
 from proxy.receipts import FetchReceipt, OverheadReceipt, Receipt
@@ -99,16 +100,18 @@ class Ledger:
         times: dict[int, int] = {}
         for _, receipt, first_s, total_s in pending:
             times[id(receipt)] = times.get(id(receipt), 0) + 1
-            books.latency[receipt.outcome].add(total_s)
+            at = place(total_s)
+            books.latency[receipt.outcome].put(total_s, at)
+            books.tier_latency[_tier(receipt)].put(total_s, at)
             if receipt.status:
                 # Without a status the client left before there was a first octet to wait for.
-                books.first_byte[receipt.outcome].add(first_s)
+                books.first_byte[receipt.outcome].put(first_s, at if first_s == total_s else place(first_s))
             if receipt.saved_s and receipt.outcome is Outcome.HIT and receipt.cut is CutOff.DELIVERED:
                 books.saved_us += round(max(0.0, receipt.saved_s - total_s) * 1_000_000)
         for _, receipt, _, _ in pending:
             if count := times.pop(id(receipt), 0):
-                tier = receipt.tier or (OF_JOINED if receipt.outcome is Outcome.JOINED else OF_NO_TIER)
-                books.call(receipt, self._called(receipt.model, receipt.client, receipt.team, tier), times=count)
+                names = self._called(receipt.model, receipt.client, receipt.team, _tier(receipt))
+                books.call(receipt, names, times=count)
 
     def fetched(self, receipt: FetchReceipt) -> None:
         """One request to the provider is over."""
@@ -227,6 +230,11 @@ class Ledger:
     def recent(self) -> list[dict[str, object]]:
         """The last requests, newest first, without a word of what was asked or answered."""
         return [_row(*noted) for noted in reversed(self._recent)]
+
+
+def _tier(receipt: Receipt) -> str:
+    """What answered the call of *receipt*."""
+    return receipt.tier or (OF_JOINED if receipt.outcome is Outcome.JOINED else OF_NO_TIER)
 
 
 def iso(seconds: float) -> str:

@@ -90,7 +90,7 @@ def tell(ledger: Ledger, clock: Clock, things: list[Any]) -> None:
 def shown(books: Books) -> Any:
     """Everything *books* show; the longest time is known to its class only where it was written down."""
     told = books.shown("") | {str(axis): books.shown_lines(axis, "") for axis in Axis} | books.opportunity()
-    for figures in ("latency_ms", "first_byte_ms"):
+    for figures in ("latency_ms", "first_byte_ms", "tier_latency_ms"):
         for of_outcome in told[figures].values():  # type: ignore[attr-defined]
             of_outcome.pop("max"), of_outcome.pop("p99"), of_outcome.pop("p90"), of_outcome.pop("p50")
             of_outcome["mean"] = pytest.approx(of_outcome["mean"], rel=1e-3, abs=0.01)

@@ -1,7 +1,7 @@
 """``/metrics`` for Prometheus: the books as they stand when they are asked, nothing counted twice."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -74,6 +74,8 @@ class BooksCollector(Collector):
             "askonce_clients_left", "Requests whose client hung up before the end.", value=books.clients_left
         )
         yield _histogram("askonce_request_duration_seconds", "To the last octet of the answer.", books.latency)
+        told = "To the last octet, by what answered."
+        yield _histogram("askonce_tier_duration_seconds", told, books.tier_latency, label="tier")
         yield _histogram("askonce_first_byte_seconds", "To the head of the answer.", books.first_byte)
 
     def _fetches(self, books: Books) -> Iterator[Metric]:
@@ -94,6 +96,7 @@ class BooksCollector(Collector):
         unpriced = CounterMetricFamily("askonce_unpriced_answers", "Answers without a published price.", labels=ways)
         usd = CounterMetricFamily("askonce_usd", "US dollars, prompt-cache discounts taken off.", labels=ways)
         usd_list = CounterMetricFamily("askonce_usd_list", "US dollars as if without prompt caches.", labels=ways)
+        usd_net = CounterMetricFamily("askonce_usd_net", "US dollars, prompt caches still warm.", labels=ways)
         unknown = CounterMetricFamily(
             "askonce_answers_without_usage", "Answers that named no usage, counted or not.", labels=["model", "kind"]
         )
@@ -110,7 +113,11 @@ class BooksCollector(Collector):
                     unpriced.add_metric(at, sum(each.unpriced for each in sums))
                     usd.add_metric(at, sum(each.usd for each in sums) / PARTS)
                     usd_list.add_metric(at, sum(each.usd_list for each in sums) / PARTS)
-        yield from (tokens, answers, unpriced, usd, usd_list, unknown)
+                    usd_net.add_metric(at, sum(each.usd_net for each in sums) / PARTS)
+        yield from (tokens, answers, unpriced, usd, usd_list, usd_net, unknown)
+        overhead = ((kind, sum(sums.usd for sums in each.ways.values())) for kind, each in books.overheads.items())
+        told = "US dollars that the proxy spent of its own accord."
+        yield _by("askonce_overhead_usd", told, "kind", ((kind, spent / PARTS) for kind, spent in overhead))
         yield CounterMetricFamily(
             "askonce_time_saved_seconds", "Provider's seconds spared.", value=books.saved_us / 1_000_000
         )
@@ -147,21 +154,23 @@ class BooksCollector(Collector):
         return found
 
 
-def _by(name: str, told: str, label: str, counts: Iterable[tuple[str, int]]) -> Metric:
+def _by(name: str, told: str, label: str, counts: Iterable[tuple[str, float]]) -> Metric:
     family = CounterMetricFamily(name, told, labels=[label])
     for word, count in counts:
         family.add_metric([str(word)], count)
     return family
 
 
-def _histogram(name: str, told: str, latencies: dict[Outcome, Latency]) -> Metric:
-    family = HistogramMetricFamily(name, told, labels=["outcome"])
-    for outcome, latency in latencies.items():
+def _histogram(
+    name: str, told: str, latencies: Mapping[Outcome, Latency] | Mapping[str, Latency], *, label: str = "outcome"
+) -> Metric:
+    family = HistogramMetricFamily(name, told, labels=[label])
+    for word, latency in latencies.items():
         buckets = [
             ("+Inf" if edge == float("inf") else f"{edge:.6g}", float(count))
             for edge, count in latency.classes(CLASSES_STEP)
         ]
-        family.add_metric([str(outcome)], buckets=buckets, sum_value=latency.total_s)
+        family.add_metric([str(word)], buckets=buckets, sum_value=latency.total_s)
     return family
 
 
