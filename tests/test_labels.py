@@ -6,7 +6,7 @@ import re
 import pytest
 
 from proxy import labels
-from proxy.model import Key, Outcome, Reason
+from proxy.model import Apart, Key, Outcome, Reason
 
 KEY = Key("0123456789abcdef" * 4)
 # A list of items with parameters (RFC 8941): what every reader of Cache-Status (RFC 9211) must be able to parse.
@@ -118,3 +118,11 @@ def test_an_error_may_say_anything() -> None:
 @pytest.mark.parametrize("status", [400, 404, 405, 408, 431, 500, 501, 502, 503, 504])
 def test_every_status_of_the_proxys_own_has_a_phrase(status: int) -> None:
     assert labels.PHRASES[status]
+
+
+@pytest.mark.parametrize("apart", list(Apart))
+def test_a_miss_says_why_no_other_questions_answer_was_given(apart: Apart) -> None:
+    said = fields(labels.labels("full", Outcome.MISS, Reason.NOT_FOUND, apart=apart))
+    assert said["cache-status"] == f"askonce; fwd=uri-miss; detail=not_found; semantic={apart}"
+    assert STATUS.fullmatch(said["cache-status"])
+    assert labels.labels("minimal", Outcome.MISS, Reason.NOT_FOUND, apart=apart).count(b"\r\n") == 2

@@ -110,9 +110,8 @@ class Pairs:
                     pass
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget what was served. What is known to differ stays known: the texts did not change."""
         self._aliases.clear()
-        self._apart.clear()
         self._served.clear()
 
 
