@@ -10,7 +10,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ from proxy.chronicle import Chronicle
 from proxy.config import provider_keys
 from proxy.connection import fits_aiohttp
 from proxy.credential import Credential
-from proxy.dialects import BY_SUFFIX
+from proxy.dialects import by_suffix
 from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
@@ -75,6 +75,7 @@ class App:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.tasks = Tasks()
+        self._dialects = by_suffix(config.cache.server_tools)
         self._more_paths = {path.encode(): suffix for path, suffix in config.cache.more_paths.items()}
         self.storage = kept = storage(config.store, workers=config.server.workers)
         self.routing = routing(config.upstream, config.upstreams)
@@ -133,6 +134,7 @@ class App:
             routing=self.routing,
             cached=self._cached,
             pages=self._pages(config.own_paths),
+            asides={(b"POST", b"/v1/chat"): self._chatting()} if config.own_paths.guide else {},
             settings=config.server,
             cache=config.cache,
             wire=self._wire() if config.wire.enabled else None,
@@ -190,7 +192,7 @@ class App:
     def _cached(self, method: bytes, path: bytes, way: Way) -> Dialect | None:
         own = way.cached_as(path) if method == b"POST" else None
         suffix = own or paths.cached_as(method, path, self._more_paths)
-        return BY_SUFFIX[suffix] if suffix is not None else None
+        return self._dialects[suffix] if suffix is not None else None
 
     def _pages(self, own: OwnPathSettings) -> Pages:
         doors = Doors(token=self.config.admin.token, on_loopback=_is_loopback(self.config.server.host))
@@ -223,7 +225,6 @@ class App:
                 b"/v1/cache/feedback": given,
                 b"/v1/cache/get": doors.operators(guide.looking_up(hand, self._led)),
                 b"/v1/cache/set": doors.operators(guide.putting(hand, self._led)),
-                b"/v1/chat": guide.chatting(self.pipeline, self._led, self.tills, self._admitted),
             }
             pages[b"/v1/cache/stats"] = guide.stats(self._counted, hand, self.semantic.shown)
             removed[b"/v1/cache"] = removed[OWN + b"cache"]
@@ -232,6 +233,9 @@ class App:
             **{(b"POST", path): page for path, page in posted.items()},
             **{(b"DELETE", path): page for path, page in removed.items()},
         }
+
+    def _chatting(self) -> Callable[[Call], Awaitable[Reply | None]]:
+        return guide.chatting(self.pipeline, self._led, self.tills, self._admitted)
 
     def _led(self, call: Call) -> Call:
         """*call*, which a page makes, with its way to a provider."""

@@ -323,11 +323,11 @@ def _rates(value: object, known: tuple[str, ...], where: str) -> dict[str, dict[
 
 def _check(value: object, metadata: Mapping[str, Any], where: str) -> object:
     least, choices, pattern = metadata.get("least"), metadata.get("choices"), metadata.get("pattern")
-    for each in value.values() if isinstance(value, dict) else (value,):
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,):
         if least is not None and isinstance(each, int | float) and not each >= least:
             raise ConfigError(f"{where}: must be at least {least:g}, found {each!r}")
     if choices:
-        for each in value.values() if isinstance(value, dict) else (value,):
+        for each in value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,):
             if each not in choices:
                 close = difflib.get_close_matches(str(each), choices, n=1)
                 hint = f", did you mean {close[0]}?" if close else ""

@@ -5,7 +5,7 @@ aiohttp parses requests and runs one handler per connection; the answers are wri
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from aiohttp import web
@@ -40,6 +40,9 @@ OWN = b"/_askonce/"
 MAX_PAGE_BODY_BYTES = 8 * 1024 * 1024
 """What is sent to a page of the proxy's own may be this long."""
 
+Asides = Mapping[tuple[bytes, bytes], Callable[[Call], Awaitable[Reply | None]]]
+"""Pages on paths that a provider may have, too: what is none of theirs (None) goes to the provider."""
+
 Pages = Mapping[tuple[bytes, bytes], Page]
 """The proxy's own pages by method and path. A page that is asked for with GET is there for HEAD, too."""
 
@@ -55,6 +58,7 @@ class Server(web.Server):
         routing: Routing,
         cached: Callable[[bytes, bytes, Way], Dialect | None],
         pages: Pages,
+        asides: Asides | None = None,
         settings: ServerSettings,
         cache: CacheSettings,
         wire: Wire | None,
@@ -80,6 +84,7 @@ class Server(web.Server):
         self._routing = routing
         self._cached = cached
         self._pages = pages
+        self._asides: Asides = asides or {}
 
     def __call__(self) -> RequestHandler:
         """A protocol for one more connection."""
@@ -149,6 +154,14 @@ class Server(web.Server):
                 return exchange.refuse(413, f"a page takes {MAX_PAGE_BODY_BYTES} bytes at the most", "too_large")
             await exchange.send(await page(Call(method=method, target=target, fields=fields, body=whole, peer=peer)))
             return exchange.after
+        aside, taken = self._asides.get((method, path)), None
+        if aside is not None:
+            taken = await request_body(connection, message, payload, fields, whole_up_to=MAX_PAGE_BODY_BYTES)
+            ours = Call(method=method, target=target, fields=fields, body=taken, peer=peer)
+            answered = await aside(ours) if isinstance(taken, bytes) else None
+            if answered is not None:
+                await exchange.send(answered)
+                return exchange.after
         if path.startswith(OWN):
             asked = f"{method.decode('latin-1')} {path.decode('latin-1')}"
             return exchange.refuse(404, f"the proxy has no page for {asked}", "not_found")
@@ -166,7 +179,10 @@ class Server(web.Server):
             return ENDS
         if _is_websocket(message, fields):
             return await self._tunnel(exchange, call)
-        body = await request_body(connection, message, payload, fields, whole_up_to=self._max_body if dialect else 0)
+        body = taken
+        if body is None:
+            most = self._max_body if dialect else 0
+            body = await request_body(connection, message, payload, fields, whole_up_to=most)
         call = replace(call, body=body)
         try:
             if dialect is None:

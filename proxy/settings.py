@@ -20,6 +20,23 @@ RATES = (
 ENDPOINTS = ("/chat/completions", "/completions", "/responses", "/embeddings", "/messages")
 """What a cached path may speak."""
 
+SERVER_TOOLS = (
+    "web_search",
+    "web_fetch",
+    "browser_search",
+    "file_search",
+    "retrieval",
+    "code_interpreter",
+    "code_execution",
+    "programmatic_tool_calling",
+    "computer",
+    "shell",
+    "local_shell",
+    "mcp",
+    "image_generation",
+)
+"""Families of tools that a provider runs; a test holds it against the dialects' own."""
+
 FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """RFC 9110 section 5.6.2."""
 
@@ -119,6 +136,7 @@ class CacheSettings:
     keep_cut_by_filter: bool = False
     respect_no_store: bool = False
     key_headers: tuple[str, ...] = ()
+    server_tools: tuple[str, ...] = setting((), choices=SERVER_TOOLS)
     more_paths: Mapping[str, str] = setting({}, choices=ENDPOINTS)
 
 

@@ -72,6 +72,7 @@ OTHER: dict[str, Any] = {
     "cache.keep_cut_by_filter": True,
     "cache.respect_no_store": True,
     "cache.key_headers": ["X-Region", "x-tier"],
+    "cache.server_tools": ["web_search", "mcp"],
     "cache.more_paths": {"/api/chat": "/chat/completions"},
     "replay.pace": "recorded",
     "replay.fresh_ids": True,

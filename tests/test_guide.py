@@ -121,7 +121,7 @@ def test_what_was_put_by_hand_expires(ways: Ways) -> None:
         ("/v1/cache/get", {"prompt": "a", "system_prompt": 1}, "`system_prompt` is a text"),
         ("/v1/cache/set", {"prompt": "a"}, "`response` is a text"),
         ("/v1/cache/set", {"prompt": "a", "response": "b", "ttl": -1}, "`ttl` is a number"),
-        ("/v1/chat", {}, "`messages` is a list"),
+        ("/v1/chat", {"messages": []}, "`messages` is a list"),
         ("/v1/chat", {"messages": [{}], "use_cache": 1}, "`use_cache` is true or false"),
     ],
 )
@@ -167,6 +167,19 @@ def test_an_error_of_the_provider_is_passed_on(ways: Ways) -> None:
     ways.plays(answers.whole(b'{"error":{"message":"slow down"}}', status=429))
     answer = ask(ways, "/v1/chat", {"messages": [{"role": "user", "content": ways.nonce}]})
     assert (answer.status, bytes(answer.body)) == (429, b'{"error":{"message":"slow down"}}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"message":"%s"}',
+        b"%s",
+        b'{"messages":[{"role":"user","content":"%s"}],"stream":false}',
+        b'{"message":"%s","pad":"' + b"x" * 2_000_000 + b'"}',
+    ],
+)
+def test_a_chat_of_another_shape_is_for_the_provider(ways: Ways, body: bytes) -> None:
+    ways.alike(ways.post("/v1/chat", body % ways.nonce.encode()), answers.whole(b'{"text":"Hello."}'))
 
 
 # Removing.

@@ -1,8 +1,10 @@
 """Chat completions: ``POST /chat/completions``."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 from proxy.dialects import chat_fold, chat_unfold, choices, chunks, tools
 from proxy.dialects.asked import asked_form
@@ -28,8 +30,17 @@ LEFT_OUT = frozenset(
     }
 )
 
-# Fields that make the provider look something up before it answers: OpenAI and OpenRouter, xAI, DashScope, Azure.
-LOOKING_UP = frozenset({"web_search_options", "plugins", "search_parameters", "enable_search", "data_sources"})
+# Fields that make the provider look something up before it answers, each with the family of tools that does it: OpenAI
+# and OpenRouter, xAI, DashScope, Azure.
+LOOKING_UP: Mapping[str, str] = MappingProxyType(
+    {
+        "web_search_options": "web_search",
+        "plugins": "web_search",
+        "search_parameters": "web_search",
+        "enable_search": "web_search",
+        "data_sources": "file_search",
+    }
+)
 
 # Models that search the web without being told to: OpenRouter's suffix, OpenAI's, Perplexity's, Groq's.
 SEARCHING_MODEL = re.compile(r":online$|-search-preview|-search-api|(^|/)sonar|(^|/)compound")
@@ -42,6 +53,8 @@ class Chat:
     name: str = "chat"
     left_out: frozenset[str] = field(default=LEFT_OUT)
     deterministic: bool = False
+    allowed: frozenset[str] = frozenset()
+    """Families of the provider's tools whose answers may be kept."""
 
     def form(self, request: Json) -> Form:
         """The form that *request* asks for."""
@@ -53,15 +66,22 @@ class Chat:
         side_effect = (
             request.get("store") not in (None, False)
             # An empty object switches a search on; an empty list names no plugin and no source.
-            or any(request[name] not in (None, False, []) for name in LOOKING_UP & request.keys())
-            or (isinstance(model, str) and SEARCHING_MODEL.search(model) is not None)
-            or tools.acts(request.get("tools"))
+            or any(
+                request[name] not in (None, False, []) and LOOKING_UP[name] not in self.allowed
+                for name in LOOKING_UP.keys() & request.keys()
+            )
+            or (
+                "web_search" not in self.allowed
+                and isinstance(model, str)
+                and SEARCHING_MODEL.search(model) is not None
+            )
+            or tools.acts(request.get("tools"), self.allowed)
         )
         return Reason.SIDE_EFFECT if side_effect else None
 
     def examine(self, body: bytes, form: Form) -> Finding:
         """Judge a finished answer recorded in *form*."""
-        return weigh(body, form, stream=_READ_STREAM, whole=_READ_WHOLE)
+        return weigh(body, form, stream=_READ_STREAM, whole=_READ_WHOLE, allowed=self.allowed)
 
     def render(self, body: bytes, have: Form, want: Form) -> bytes | None:
         """*body* in form *want*, or None where that would not be faithful."""
@@ -77,14 +97,17 @@ def _look(member: str, choice: dict[str, object], evidence: Evidence) -> None:
     if not isinstance(message, dict):
         raise ValueError(f"the {member} of a choice is not an object")
     evidence.said = evidence.said or says(message)
-    if message.get("executed_tools") or _cites(message.get("annotations")):
-        evidence.faults.add(Unkept.SIDE_EFFECT)
+    if message.get("executed_tools"):
+        # They may have been either, and say so in words of their provider's own.
+        evidence.acted("web_search", "code_interpreter")
+    if _cites(message.get("annotations")):
+        evidence.acted("web_search")
 
 
 def _look_around(value: dict[str, object], evidence: Evidence) -> None:
     # Perplexity lists what it found beside the choices.
     if value.get("search_results") or value.get("citations"):
-        evidence.faults.add(Unkept.SIDE_EFFECT)
+        evidence.acted("web_search")
 
 
 def _cites(annotations: object) -> bool:

@@ -43,6 +43,8 @@ class Messages:
     name: str = "messages"
     left_out: frozenset[str] = field(default=LEFT_OUT)
     deterministic: bool = False
+    allowed: frozenset[str] = frozenset()
+    """Families of the provider's tools whose answers may be kept."""
 
     def form(self, request: Json) -> Form:
         """The form that *request* asks for. ``stream_options`` is none of this endpoint's: it counts as a field."""
@@ -52,12 +54,15 @@ class Messages:
         """Why *request* must not be answered from a cache, or None."""
         if request.get("thread") is not None:
             return Reason.STATEFUL
-        acts = any(request.get(name) not in (None, []) for name in ("container", "mcp_servers"))
-        return Reason.SIDE_EFFECT if acts or tools.acts(request.get("tools")) else None
+        acts = any(
+            request.get(name) not in (None, []) and family not in self.allowed
+            for name, family in (("container", "code_execution"), ("mcp_servers", "mcp"))
+        )
+        return Reason.SIDE_EFFECT if acts or tools.acts(request.get("tools"), self.allowed) else None
 
     def examine(self, body: bytes, form: Form) -> Finding:
         """Judge a finished answer recorded in *form*."""
-        return weigh(body, form, stream=_read_stream, whole=_read_whole)
+        return weigh(body, form, stream=_read_stream, whole=_read_whole, allowed=self.allowed)
 
     def render(self, body: bytes, have: Form, want: Form) -> bytes | None:
         """*body* in form *want*, or None where that would not be faithful."""
@@ -130,19 +135,21 @@ def _close(evidence: Evidence, usage: dict[str, object], stop: object) -> None:
     evidence.billed(usage)
     evidence.stopped(_ENDS.get(jsontext.word(stop)))
     used = usage.get("server_tool_use")
-    if isinstance(used, dict) and any(used.values()):
-        evidence.faults.add(Unkept.SIDE_EFFECT)
+    if isinstance(used, dict):
+        evidence.acted(*(name for name, times in used.items() if times))
 
 
 def _look(block: dict[str, object], evidence: Evidence) -> None:
-    if jsontext.word(block.get("type")) not in PURE_BLOCKS:
-        evidence.faults.add(Unkept.SIDE_EFFECT)
+    kind = jsontext.word(block.get("type"))
+    if kind not in PURE_BLOCKS:
+        # The use of a server's tool tells which by its name; what the tool left, by its type.
+        evidence.acted(jsontext.word(block.get("name")) if kind == "server_tool_use" else kind)
     evidence.said = evidence.said or block.get("type") == "tool_use" or says(block)
 
 
 def _look_around(message: dict[str, object], evidence: Evidence) -> None:
     if message.get("container") is not None:
-        evidence.faults.add(Unkept.SIDE_EFFECT)
+        evidence.acted("code_execution")
 
 
 def _usage(holder: dict[str, object]) -> dict[str, object]:

@@ -36,6 +36,8 @@ class Responses:
     name: str = "responses"
     left_out: frozenset[str] = field(default=LEFT_OUT)
     deterministic: bool = False
+    allowed: frozenset[str] = frozenset()
+    """Families of the provider's tools whose answers may be kept."""
 
     def form(self, request: Json) -> Form:
         """The form that *request* asks for. Its usage always comes, with the last event."""
@@ -47,11 +49,11 @@ class Responses:
         remembers = any(request.get(name) is not None for name in ("previous_response_id", "conversation", "prompt"))
         if remembers or request.get("background") not in (None, False) or _refers(request.get("input")):
             return Reason.STATEFUL
-        return Reason.SIDE_EFFECT if tools.acts(request.get("tools")) else None
+        return Reason.SIDE_EFFECT if tools.acts(request.get("tools"), self.allowed) else None
 
     def examine(self, body: bytes, form: Form) -> Finding:
         """Judge a finished answer recorded in *form*."""
-        return weigh(body, form, stream=_read_stream, whole=_read_whole)
+        return weigh(body, form, stream=_read_stream, whole=_read_whole, allowed=self.allowed)
 
     def render(self, body: bytes, have: Form, want: Form) -> bytes | None:
         """*body* in form *want*, or None where that would not be faithful."""
@@ -143,8 +145,9 @@ def _read_response(response: dict[str, object], evidence: Evidence) -> None:
 def _read_item(item: object, evidence: Evidence) -> None:
     if not isinstance(item, dict):
         raise ValueError("an output item is not an object")
-    if jsontext.word(item.get("type")) not in PURE_ITEMS:
-        evidence.faults.add(Unkept.SIDE_EFFECT)
+    kind = jsontext.word(item.get("type"))
+    if kind not in PURE_ITEMS:
+        evidence.acted(kind)
     match item.get("type"):
         case "message":
             said = says(item.get("content"))

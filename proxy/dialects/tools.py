@@ -35,8 +35,13 @@ def acts(tools: object, allowed: AbstractSet[str] = frozenset()) -> bool:
     return any(_acts(kind, allowed) for kind in types)
 
 
+def of_family(kind: str, families: AbstractSet[str]) -> bool:
+    """Whether *kind*, a type of tool or of something that a tool left in an answer, belongs to one of *families*."""
+    return any(kind == family or kind.startswith(f"{family}_") for family in families)
+
+
 def _acts(kind: object, allowed: AbstractSet[str]) -> bool:
     # Anthropic's own tools of the client carry no type; what is not a string, the provider refuses.
     if not isinstance(kind, str):
         return False
-    return not any(kind == family or kind.startswith(f"{family}_") for family in CLIENT_TOOLS | allowed)
+    return not of_family(kind, CLIENT_TOOLS | allowed)

@@ -1,8 +1,10 @@
 """Weighing what was seen of an answer: is it whole, good, and worth keeping?"""
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from proxy.dialects.tools import of_family
 from proxy.model import Finding, Form, Unkept
 from proxy.usage import Usage, read_usage
 
@@ -27,12 +29,19 @@ _MUTE = frozenset({"role", "type", "id", "index", "format", "status", "object"})
 class Evidence:
     """What has been seen of one answer so far."""
 
+    allowed: AbstractSet[str] = frozenset()
+    """Families of the provider's tools whose answers may be kept all the same."""
     faults: set[Unkept] = field(default_factory=set)
     said: bool = False
     """Anything at all was answered: text, a tool call, a refusal, reasoning, sound."""
     usage: Usage | None = None
     model: str | None = None
     service_tier: str = ""
+
+    def acted(self, *kinds: str) -> None:
+        """Note what tools of the provider left, by its type: a fault, unless all of it is allowed."""
+        if not all(of_family(kind, self.allowed) for kind in kinds):
+            self.faults.add(Unkept.SIDE_EFFECT)
 
     def stopped(self, reason: object) -> None:
         """Note a finish or stop reason; None means that there was none."""
@@ -83,10 +92,15 @@ class Evidence:
 
 
 def weigh(
-    body: bytes, form: Form, *, stream: Callable[[bytes, Evidence], None], whole: Callable[[bytes, Evidence], None]
+    body: bytes,
+    form: Form,
+    *,
+    stream: Callable[[bytes, Evidence], None],
+    whole: Callable[[bytes, Evidence], None],
+    allowed: AbstractSet[str] = frozenset(),
 ) -> Finding:
     """Examine *body* by the reader for its form; what a reader cannot parse it may raise as a ValueError."""
-    evidence = Evidence()
+    evidence = Evidence(allowed)
     if not body.strip():
         return Finding(unkept=Unkept.EMPTY)
     try:

@@ -29,6 +29,9 @@ MODEL = "gpt-4o-mini"
 TIERS = {EXACT: "l1_exact", SEMANTIC: "l2_semantic"}
 """What the tiers are called here."""
 
+CHAT_FIELDS = frozenset({"messages", "model", "temperature", "max_tokens", "use_cache"})
+"""What a plain chat may ask for."""
+
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 Guide = Callable[[Call], Call]
@@ -124,16 +127,21 @@ def stats(
     return answer
 
 
-def chatting(pipeline: Pipeline, led: Guide, tills: Mapping[str, Till], admit: Callable[[Call], Call | Reply]) -> Page:
+def chatting(
+    pipeline: Pipeline, led: Guide, tills: Mapping[str, Till], admit: Callable[[Call], Call | Reply]
+) -> Callable[[Call], Awaitable[Reply | None]]:
     """``POST /v1/chat``: a chat request through the cache, and of its answer the text alone.
 
-    *admit* tells whether a call may pass, and as whose.
+    *admit* tells whether a call may pass, and as whose. Some providers have a path of that name (Cohere, Writer): what
+    brings no messages, or anything that is not asked for here, is for them.
     """
 
-    async def answer(call: Call) -> Reply:
+    async def answer(call: Call) -> Reply | None:
         start = time.perf_counter()
+        asked = canonical.read(call.body if isinstance(call.body, bytes) else b"")
+        if isinstance(asked, Unfit) or "messages" not in asked or not asked.keys() <= CHAT_FIELDS:
+            return None
         try:
-            asked = _object(call)
             body, use_cache = _chat(asked)
         except Wrong as wrong:
             return answers.refused(400, str(wrong), "invalid_request")
