@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
@@ -103,10 +103,7 @@ class Roster:
         Raises:
             ClientsError: the name is taken, or is none.
         """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", client.name):
-            raise ClientsError(f"{client.name!r} is no name: letters, digits and ._@- are, 64 at most")
-        if any(each.name == client.name for each in self.clients if not each.revoked):
-            raise ClientsError(f"there is a key for {client.name} already; revoke it first, or take another name")
+        _check_name(client.name, {each.name for each in self.clients if not each.revoked})
         return Roster((*self.clients, client))
 
     def without(self, name: str, *, at: str) -> "Roster":
@@ -123,6 +120,13 @@ class Roster:
                 for client in self.clients
             )
         )
+
+
+def _check_name(name: str, taken: Container[str]) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", name):
+        raise ClientsError(f"{name!r} is no name: letters, digits and ._@- are, 64 at most")
+    if name in taken:
+        raise ClientsError(f"there is a key for {name} already; revoke it first, or take another name")
 
 
 def dollars(text: str) -> int:
@@ -170,13 +174,17 @@ def read(text: str) -> Roster:
     rows = tree.get("clients") if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or tree.get("schema") != SCHEMA or not isinstance(rows, list):
         raise ClientsError(f"not a list of clients of schema {SCHEMA}")
-    roster = Roster()
+    listed: list[Client] = []
+    taken: set[str] = set()
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ClientsError(f"clients[{number}] is no object")
         client = _client(row, number)
-        roster = Roster((*roster.clients, client)) if client.revoked else roster.with_new(client)
-    return roster
+        if not client.revoked:
+            _check_name(client.name, taken)
+            taken.add(client.name)
+        listed.append(client)
+    return Roster(tuple(listed))
 
 
 def _client(row: Mapping[str, object], number: int) -> Client:
