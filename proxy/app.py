@@ -327,6 +327,8 @@ class App:
             raise AskonceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         if self.config.semantic.policy != "off":
             self.tasks.start(self.semantic.begin(self.model.start), name="load the model")
+            if self.storage.lasting:
+                self.tasks.start(self.semantic.follow(), name="verdicts")
         self.tasks.start(self.chronicle.keep(), name="chronicle")
         if self.budgets is not None:
             self.tasks.start(self.budgets.keep(), name="budgets")

@@ -461,6 +461,31 @@ def test_one_wrong_verdict_ends_the_pair_at_once_and_for_later_processes() -> No
     play(later, shelf=shelf)
 
 
+def test_no_process_takes_back_a_verdict_that_another_was_told() -> None:
+    shelf = MemoryShelf()
+
+    async def scene(house: House) -> None:
+        other = House(shelf=shelf)
+        await other.begin()
+        await house.fetch(ASKED)
+        found = await house.ask(SAME)
+        assert isinstance(found, Recalled)
+        assert await house.tier.verdict(found.id, False) == 1
+        # It knew nothing of that, and writes down what it knows.
+        await other.tier.close()
+        assert await other.ask(SAME) is Apart.ALONE
+        await other.fetch(ASKED)
+        assert await other.ask(SAME) is Apart.TOLD_APART
+
+    play(scene, shelf=shelf)
+
+    async def later(house: House) -> None:
+        await house.fetch(ASKED)
+        assert await house.ask(SAME) is Apart.TOLD_APART
+
+    play(later, shelf=shelf)
+
+
 def test_a_verdict_by_key_concerns_all_that_the_entry_served() -> None:
     async def scene(house: House) -> None:
         await house.fetch(ASKED)

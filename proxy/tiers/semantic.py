@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -62,6 +63,9 @@ LENGTHS, SLACK_CHARS = 3, 60
 
 TOLERANCE = 1e-3
 """How far the length of a kept vector may be from 1."""
+
+FOLLOW_EVERY_S = 2.0
+"""How long another process may go on to serve what was reported as wrong here."""
 
 RECENT = 1000
 """Look-ups whose times are remembered."""
@@ -140,6 +144,8 @@ class SemanticTier:
         self._comparing = 0
         self._placing = False
         self._began = False
+        self._taken_up: bytes | None = None
+        """What was learned, as it was last read or written; None until it was read once."""
         self._faulty = False
         self.missing = ""
         """Why there is no model; empty while there is, or may be."""
@@ -173,17 +179,32 @@ class SemanticTier:
         self._place()
 
     async def _recover(self) -> None:
-        kept = await self._shelf.read(self._shelf_name)
-        if kept is not None:
-            try:
-                learned = json.loads(kept)
-                self._bar.restore(learned["bar"])
-                self._pairs.restore(learned["apart"])
-            except (ValueError, KeyError, TypeError):
-                log.warning("what the semantic tier had learned cannot be read; it begins anew")
+        await self._take_up()
         async for entry in self._store.asked():
             if self._questions.get(entry.key) is None:
                 self._know(entry, self._vector_of(entry))
+
+    async def _take_up(self) -> None:
+        """Learn what other processes know to differ; what earlier ones learned of the bar, once."""
+        kept = await self._shelf.read(self._shelf_name)
+        if kept is not None and kept != self._taken_up:
+            try:
+                learned = json.loads(kept)
+                if self._taken_up is None:
+                    self._bar.restore(learned["bar"])
+                self._pairs.restore(learned["apart"])
+            except (ValueError, KeyError, TypeError):
+                log.warning("what the semantic tier had learned cannot be read; it begins anew")
+        self._taken_up = kept or b""
+
+    async def follow(self) -> None:
+        """Learn for ever what is told to other processes that share the store."""
+        while True:
+            await asyncio.sleep(FOLLOW_EVERY_S)
+            if self._began:
+                # Where the store fails, whatever else needs it says so.
+                with suppress(CacheError):
+                    await self._take_up()
 
     @property
     def _shelf_name(self) -> str:
@@ -437,8 +458,11 @@ class SemanticTier:
 
     async def _write_down(self) -> None:
         try:
+            # Others write there, too: what they know to differ must not be lost.
+            await self._take_up()
             learned = {"bar": self._bar.dumped(), "apart": self._pairs.dumped()}
-            await self._shelf.write(self._shelf_name, json.dumps(learned).encode())
+            self._taken_up = json.dumps(learned).encode()
+            await self._shelf.write(self._shelf_name, self._taken_up)
         except CacheError as error:
             self._fault(error)
 
