@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
+from proxy import cli
 from proxy.books import Books
 from proxy.chronicle import MAX_WAITING_PAGES, Chronicle, Span
 from proxy.errors import CacheError
@@ -309,3 +310,26 @@ def test_what_was_counted_is_there_after_a_restart(start_proxy: StartProxy, tmp_
     shown = settled(again.proxy, requests=4, fetches=1)
     assert (shown["requests"], shown["hits"]) == (4, 3)
     assert page(again, "window=1h&by=model")[1]["groups"]["gpt-4o-mini"]["requests"] == 4
+
+
+@pytest.mark.proxy_only
+def test_the_command_shows_a_window_as_a_table(
+    start_proxy: StartProxy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = start_proxy(admin__token="word")
+    for _ in range(2):
+        raw_client.exchange(ways.proxy, ways.chat())
+    settled(ways.proxy, requests=2, fetches=1)
+    url = "http://{}:{}".format(*ways.proxy)
+    assert cli.main(["stats", url, "--window", "24h", "--by", "tier"]) == 0
+    shown = capsys.readouterr().out
+    assert ", 24h, from 20" in shown
+    assert [line.split()[:3] for line in shown.splitlines() if line.startswith(("exact", "none"))] == [
+        ["exact", "1", "1"],
+        ["none", "1", "0"],
+    ]
+    assert cli.main(["stats", url, "--by", "client"]) == 1
+    assert "admin.token" in capsys.readouterr().err
+    monkeypatch.setenv("ASKONCE_ADMIN__TOKEN", "word")
+    assert cli.main(["stats", url, "--by", "client"]) == 0
+    assert ", all, from 20" in capsys.readouterr().out
