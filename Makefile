@@ -18,6 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,check]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo]' \
 	  || echo "the llama.cpp engine cannot be had here: the demo uses the scripted provider, the engine's tests are skipped"
+	@$(BIN)/askonce model fetch || echo "the sentence model cannot be had here: answers of similar questions stay off"
 	@touch $(READY)
 
 setup: $(READY)  ## Create .venv with everything in it

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import os
 import random
 import resource
 import secrets
@@ -29,6 +30,7 @@ from proxy.config import provider_keys
 from proxy.connection import fits_aiohttp
 from proxy.credential import Credential
 from proxy.dialects import by_suffix
+from proxy.embedders.http import HttpEmbedder
 from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
@@ -49,6 +51,7 @@ from proxy.ports import Dialect
 from proxy.prefix import rules
 from proxy.pricing import Prices
 from proxy.purging import Wanted, purge
+from proxy.receipts import Overhead, OverheadReceipt
 from proxy.routing import DEFAULT, Way, routing
 from proxy.server import OWN, Pages, Server
 from proxy.settings import Config, OwnPathSettings, SemanticSettings
@@ -60,6 +63,7 @@ from proxy.tiers.prefix import PrefixTier
 from proxy.tiers.semantic import SemanticTier
 from proxy.till import Till
 from proxy.upstream import Upstream
+from proxy.usage import Usage
 from proxy.vectors.block import BlockIndex
 from proxy.wire import Wire
 
@@ -107,11 +111,17 @@ class App:
             tasks=self.tasks,
             now=time.time,
         )
-        self.model = LocalModel(places.find("") or places.home())
+        embedder = config.semantic.embedder
+        self.model = LocalModel(
+            places.find(embedder.model_dir) or places.home(),
+            threads=embedder.threads,
+            max_waiting=embedder.max_waiting,
+        )
+        self.embedder = self._remote_embedder() if embedder.kind == "http" else self.model
         verifier = LocalVerifier(self.model)
         chosen = bar(config.semantic, verifier.identity)
-        self.semantic = self._semantic(self.model, verifier, chosen)
-        self._explaining = Explaining(config.semantic, embedder=self.model, verifier=verifier, bar=chosen)
+        self.semantic = self._semantic(verifier, chosen)
+        self._explaining = Explaining(config.semantic, embedder=self.embedder, verifier=verifier, bar=chosen)
         self.gate = self._gate() if shared else None
         self.pipeline = Pipeline(
             config,
@@ -142,14 +152,14 @@ class App:
         )
         self._listener: asyncio.Server | None = None
 
-    def _semantic(self, model: LocalModel, verifier: LocalVerifier, chosen: Bar) -> SemanticTier:
+    def _semantic(self, verifier: LocalVerifier, chosen: Bar) -> SemanticTier:
         """The tier that goes by the *model* on this machine."""
         settings = self.config.semantic
         return SemanticTier(
             settings,
-            embedder=model,
+            embedder=self.embedder,
             verifier=verifier,
-            index=BlockIndex(dimension=model.dimension, max_bytes=settings.max_bytes),
+            index=BlockIndex(dimension=self.embedder.dimension, max_bytes=settings.max_bytes),
             store=self.storage.store,
             shelf=self.storage.shelf,
             bar=chosen,
@@ -169,6 +179,27 @@ class App:
         sent = tuple((name.encode("latin-1", "replace"), text.encode()) for name, text in fields.items())
         call = Call(method=b"POST", target=way.inner(target), fields=Fields(sent), body=body, dialect=dialect, way=way)
         return await self._explaining.nearest(asked, path, await self.pipeline.neighbours(call, dialect))
+
+    def _remote_embedder(self) -> HttpEmbedder:
+        """The endpoint that embeds; its tokens lessen what is saved."""
+        settings = self.config.semantic.embedder
+        till = self.tills[DEFAULT]
+
+        def spent(model: str, usage: Usage) -> None:
+            cost = till.cost(model, "", usage, time.time())
+            self.ledger.overhead(OverheadReceipt(kind=Overhead.EMBEDDING, usage=usage, cost=cost))
+
+        return HttpEmbedder(
+            Upstream(replace(self.config.upstream, url=settings.url or self.config.upstream.url)),
+            target=settings.path,
+            model=settings.model,
+            key=os.environ.get(settings.key_env, "").strip(),
+            batch_texts=settings.batch_texts,
+            max_waiting=settings.max_waiting,
+            max_calls=settings.max_calls,
+            deadline_s=settings.timeout_s,
+            spent=spent,
+        )
 
     def _gate(self) -> Gate:
         keys = self.config.keys
@@ -365,6 +396,7 @@ class App:
             await self.budgets.settle()
         await self.tasks.close()
         await self.semantic.close()
+        await self.model.close()
         for upstream in self.upstreams.values():
             await upstream.close()
         await self.storage.store.close()

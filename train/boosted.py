@@ -7,7 +7,6 @@ Needs lightgbm. Writes the trees as arrays.
 
 import argparse
 import json
-import random
 from pathlib import Path
 
 import lightgbm
@@ -15,7 +14,7 @@ import numpy as np
 
 from proxy.encoder import encoder
 from proxy.verifier.features import NAMES, SCHEMA
-from train.corpus import Pair
+from train.corpus import Pair, chosen
 from train.measured import Measured, measured
 
 SEED = 20261125
@@ -34,17 +33,19 @@ SETTINGS = {
     "verbose": -1,
     "seed": SEED,
     "deterministic": True,
-    "num_threads": 2,
+    "num_threads": 1,
 }
-SHARES = {"own": 0.85, "own+": 0.35, "own~": 0.25, "mft": 0.6, "mock": 0.5, "mock+": 0.25, "rqe": 0.5}
+SHARES = {
+    "own": 0.85,
+    "own+": 0.35,
+    "own~": 0.25,
+    "mft": 0.6,
+    "mock": 0.5,
+    "mock+": 0.25,
+    "rqe": 0.5,
+    "": 0.35,
+}
 """How much of each source is taken: reading texts is what takes the time."""
-
-
-def chosen(pairs: list[Pair]) -> list[Pair]:
-    """A part of *pairs*, the same each time, none twice."""
-    dice = random.Random(SEED)
-    once = list(dict.fromkeys(pairs))
-    return [pair for pair in once if dice.random() < SHARES.get(pair.source, 0.35)]
 
 
 def fitted(data: Measured, weights: np.ndarray) -> lightgbm.Booster:
@@ -89,6 +90,7 @@ def arrays(booster: lightgbm.Booster) -> dict[str, np.ndarray]:
         "value": table[4].astype(np.float32),
         "depth": np.array(deepest),
         "schema": np.array(SCHEMA),
+        "features": np.array(len(NAMES)),
     }
 
 
@@ -101,7 +103,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     gathered = json.loads(given.pairs.read_text())
-    training = chosen([Pair(*row) for row in gathered["training"]])
+    training = chosen([Pair(*row) for row in gathered["training"]], SHARES, SEED)
     if given.numbers.exists():
         kept = np.load(given.numbers)
         data = Measured(kept["numbers"], kept["labels"], kept["vetoed"])

@@ -201,6 +201,7 @@ def assemble(shared: Path, encoder: Encoder) -> tuple[list[Pair], dict[str, list
     forbidden |= {normal(str(row[column])) for row in judges for column in ("a", "b", "text") if column in row}
     found = [pair for pair in found if normal(pair.a) not in forbidden and normal(pair.b) not in forbidden]
     dice.shuffle(found)
+    apart["usual"] = usual(shared, found, 600)
     return found, apart
 
 
@@ -209,9 +210,23 @@ def brief(pair: Pair) -> bool:
     return len(pair.a.split()) + len(pair.b.split()) <= 50
 
 
+def usual(shared: Path, learned: Iterable[Pair], count: int) -> list[Pair]:
+    """Edits of utterances that nothing was learned from: what most repeats and most one-word near misses look like."""
+    dice = random.Random(SEED + 1)
+    seen = {normal(text) for pair in learned for text in (pair.a, pair.b)}
+    fresh = [text for texts in intents(shared).values() for _, text in texts if normal(text) not in seen]
+    return list(edited(dice.sample(fresh, 2 * count), dice, "usual", keep=0.8))[:count]
+
+
 def described(pairs: Iterable[Pair]) -> dict[str, dict[str, int]]:
     """How many pairs of which label each source gives."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for pair in pairs:
         counts[pair.source]["same" if pair.label else "different"] += 1
     return {source: dict(count) for source, count in sorted(counts.items())}
+
+
+def chosen(pairs: Iterable[Pair], shares: Mapping[str, float], seed: int) -> list[Pair]:
+    """A part of *pairs* by source, the same for one *seed*, none twice."""
+    dice = random.Random(seed)
+    return [pair for pair in dict.fromkeys(pairs) if dice.random() < shares.get(pair.source, shares[""])]

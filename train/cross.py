@@ -20,6 +20,7 @@ from torch.nn import functional
 from proxy.encoder import weights
 from proxy.encoder.bert import HEADS, LAYERS, WIDTH
 from proxy.encoder.wordpiece import WordPiece
+from train.corpus import Pair, chosen
 
 RANK = 16
 ALPHA = 32
@@ -30,6 +31,8 @@ RATE = 1.2e-3
 WARM_UP = 0.05
 MAX_TOKENS = 128
 SMOOTHING = 0.02
+SHARES = {"own": 1.0, "own+": 0.5, "own~": 0.3, "mft": 0.7, "mock": 0.4, "mock+": 0.2, "rqe": 0.3, "": 0.45}
+"""How much of each source is taken; the last is for those that are not named."""
 
 
 class Adapted(nn.Module):
@@ -99,6 +102,23 @@ class Cross(nn.Module):
         both = torch.cat([x[:, 0], mean], 1)
         return self.last(functional.gelu(self.hidden(both)))[:, 0]
 
+    def take(self, saved: dict[str, np.ndarray]) -> None:
+        """The weights that ``exported`` gave."""
+        get = lambda name: torch.tensor(saved[name].astype(np.float32))
+        with torch.no_grad():
+            self.types.copy_(get("types"))
+            for into, value in zip(self.norm, get("norm"), strict=True):
+                into.copy_(value)
+            for number, layer in enumerate(self.layers):
+                for name in ("qkv", "out", "up", "down"):
+                    getattr(layer, name).down.copy_(get(f"{number}.{name}.down"))
+                    getattr(layer, name).up.copy_(get(f"{number}.{name}.up") / (ALPHA / RANK))
+                for into, value in zip((*layer.norm, *layer.last_norm), get(f"{number}.norms"), strict=True):
+                    into.copy_(value)
+            for name in ("hidden", "last"):
+                getattr(self, name).weight.copy_(get(f"{name}.weight"))
+                getattr(self, name).bias.copy_(get(f"{name}.bias"))
+
     def exported(self) -> dict[str, np.ndarray]:
         """What inference needs, by name."""
         half = lambda tensor: tensor.detach().numpy().astype(np.float16)
@@ -161,6 +181,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="what `python -m train.gather` wrote")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="weights of an earlier run to go on from")
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--threads", type=int, default=2)
@@ -171,10 +192,13 @@ def main() -> None:
     dice = random.Random(given.seed)
     pieces = WordPiece(weights.vocabulary(given.model / "tokenizer.json"))
     network = Cross(weights.tensors(given.model / "model.safetensors"))
+    if given.start is not None:
+        network.take(dict(np.load(given.start)))
     gathered = json.loads(given.pairs.read_text())
+    training = chosen([Pair(*row) for row in gathered["training"]], SHARES, given.seed)
     rows = [
-        (*sequence(pieces, *((a, b) if dice.random() < 0.5 else (b, a))), label)
-        for a, b, label, *_ in gathered["training"]
+        (*sequence(pieces, *((pair.a, pair.b) if dice.random() < 0.5 else (pair.b, pair.a))), pair.label)
+        for pair in training
     ]
     apart = {
         name: [(*sequence(pieces, a, b), label) for a, b, label, *_ in pairs]

@@ -19,6 +19,8 @@ class LocalVerifier:
     def __init__(self, model: LocalModel) -> None:
         self._model = model
         self._parse = lru_cache(PARSED_TEXTS)(guards.parse)
+        # Threads of one model: two that come first at once make the same twice, and no harm is done.
+        self._staged = lru_cache(1)(stages.stages)
 
     def __repr__(self) -> str:
         return f"<LocalVerifier {self.identity} on {self._model!r}>"
@@ -26,7 +28,7 @@ class LocalVerifier:
     @property
     def identity(self) -> str:
         """Stages and weights: scores of another are not comparable."""
-        return stages.IDENTITY
+        return stages.identity()
 
     async def judge(self, asked: str, neighbours: Sequence[Neighbour]) -> tuple[Judgement, ...]:
         """A judgement on each of *neighbours*.
@@ -40,6 +42,6 @@ class LocalVerifier:
 
         def work(encoder: Encoder) -> tuple[Judgement, ...]:
             parsed = [self._parse(text) for text in (asked, *(neighbour.text for neighbour in neighbours))]
-            return stages.judge(encoder, asked, neighbours, parsed)
+            return self._staged(encoder).judge(asked, neighbours, parsed)
 
         return await self._model.run(work)

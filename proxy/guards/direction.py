@@ -3,59 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxy.guards.tables import STOPWORDS, SYMMETRIC
+from proxy.guards.tables import ARTICLES, JOINING, PHRASE_ENDS, STOPWORDS, SYMMETRIC
 from proxy.guards.text import Word
-
-_ARTICLES = frozenset({"a", "an", "the", "my", "your", "our", "their", "his", "her", "its", "some", "any", "(", ")"})
-_ENDS = frozenset(
-    [
-        "from",
-        "to",
-        "into",
-        "onto",
-        "in",
-        "on",
-        "at",
-        "by",
-        "for",
-        "with",
-        "about",
-        "and",
-        "or",
-        "but",
-        "than",
-        "then",
-        "via",
-        "using",
-        "that",
-        "which",
-        "who",
-        "when",
-        "if",
-    ]
-)
-
-_JOINING = frozenset(
-    [
-        "and",
-        "or",
-        "vs",
-        "versus",
-        "between",
-        "both",
-        "either",
-        "nor",
-        "plus",
-        "with",
-        "along",
-        "together",
-        "compared",
-        "comparison",
-        "&",
-        "as",
-    ]
-)
-"""What stands between two things whose order does not matter."""
 
 _CLAUSES = frozenset({"when", "if", "while", "because", "true"})
 """A clause may stand before or after the other."""
@@ -83,7 +32,7 @@ def route(words: Sequence[Word]) -> Route:
             goal = _phrase(words, at + 1)
             if not origin and goal and at:
                 before = words[at - 1]
-                if before.lower not in STOPWORDS and before.lower not in _ARTICLES:
+                if before.lower not in STOPWORDS and before.lower not in ARTICLES:
                     origin = (before.stem,)
     return Route(origin, goal)
 
@@ -91,9 +40,9 @@ def route(words: Sequence[Word]) -> Route:
 def _phrase(words: Sequence[Word], at: int) -> tuple[str, ...]:
     found: list[str] = []
     for word in words[at:]:
-        if word.lower in _ARTICLES and not found:
+        if word.lower in ARTICLES and not found:
             continue
-        if word.lower in _ENDS or word.lower in STOPWORDS or len(found) == LONGEST_PHRASE:
+        if word.lower in PHRASE_ENDS or word.lower in STOPWORDS or len(found) == LONGEST_PHRASE:
             break
         found.append(word.stem)
     return tuple(found)
@@ -143,7 +92,7 @@ def swapped(asked: Sequence[Word], cached: Sequence[Word]) -> tuple[str, str] | 
             x, middle, y = a[:left], a[left : len(a) - right], a[len(a) - right :]
             if y + middle + x != b:
                 continue
-            if not middle or all(word in _JOINING for word in middle):
+            if not middle or all(word in JOINING for word in middle):
                 # Side by side, or joined by "and": nothing lies between that they could do to each other.
                 return None
             if passive:
@@ -172,7 +121,7 @@ def _core(words: Sequence[Word]) -> list[str]:
     return [
         "i" if word.lower == "me" else word.stem
         for word in words
-        if word.lower not in _ARTICLES
+        if word.lower not in ARTICLES
         and word.lower not in ("do", "does", "did", "is", "are", "was", "were", "be", "been", "by", "please")
     ]
 

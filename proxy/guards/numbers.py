@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
+from proxy.guards.stems import stem
 from proxy.guards.text import Word
 
 _SMALL = [
@@ -67,7 +68,7 @@ usd: $ usd dollar buck; eur: € eur euro; gbp: £ gbp pound quid; jpy: ¥ jpy y
 1609.344 m: mile mi; 0.3048 m: ft foot; 0.0254 m: inch; 0.9144 m: yd yard
 1 g: g gram gm; 1000 g: kg kilogram kilo; 0.001 g: mg milligram; 453.59 g: lb lbs; 28.35 g: oz ounce
 1 l: l liter litre; 0.001 l: ml milliliter millilitre; 3.785 l: gallon gal
-1 s: second sec; 60 s: minut min minute; 3600 s: hour hr; 86400 s: day; 604800 s: week wk fortnight
+1 s: second sec; 60 s: min minute; 3600 s: hour hr; 86400 s: day; 604800 s: week wk fortnight
 1 month: month; 12 month: year yr; 3 month: quarter; 120 month: decade; 1200 month: century
 1 kb: kb kilobyte; 1000 kb: mb megabyte; 1000000 kb: gb gigabyte; 1000000000 kb: tb terabyte
 0.01 part: % percent pct; celsius: celsius centigrade; fahrenheit: fahrenheit; 1 am: am; 1 pm: pm
@@ -80,7 +81,7 @@ for _entry in _MEASURES.replace("\n", ";").split(";"):
     _measure, _, _spellings = _entry.strip().partition(": ")
     _factor, _, _name = _measure.rpartition(" ")
     for _spelling in _spellings.split():
-        UNITS[_spelling] = (Decimal(_factor or 1), _name)
+        UNITS[_spelling] = UNITS[stem(_spelling)] = (Decimal(_factor or 1), _name)
 
 Quantity = tuple[Decimal, str, str]
 """A value in its measure's own unit, the measure (empty where none is named), and the words."""

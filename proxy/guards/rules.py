@@ -37,7 +37,7 @@ def units(asked: Parsed, cached: Parsed) -> Conflict:
 
 
 _COMMUTING = frozenset(
-    {"time", "times", "plus", "multiply", "multipli", "multiplied", "add", "sum", "product", "and", "x", "by", "%"}
+    {"tim", "plus", "multiply", "multipli", "multiplied", "add", "sum", "product", "and", "x", "by", "%"}
 )
 
 
@@ -117,19 +117,31 @@ _RELATIVE = {
     "following": "next",
 }
 _PERIODS = frozenset(
-    {"week", "month", "year", "quarter", "weekend", "night", "monday", "tuesday", "wednesday", "thursday", "friday"}
+    {
+        "week",
+        "weeks",
+        "month",
+        "months",
+        "year",
+        "years",
+        "quarter",
+        "weekend",
+        "night",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+    }
     | {"saturday", "sunday", "season", "summer", "winter"}
 )
 
 
 def moments(asked: Parsed, cached: Parsed) -> Conflict:
-    """Another day or week, or one that only one of them names; before instead of after."""
+    """Another day or week, or one that only one of them names."""
     mine, theirs = _moments(asked), _moments(cached)
     if mine.keys() != theirs.keys():
         return " ".join(mine.values()), " ".join(theirs.values())
-    for one, other in (("before", "after"), ("after", "before")):
-        if one in asked.known - cached.known and other in cached.known - asked.known:
-            return one, other
     return None
 
 
@@ -341,7 +353,7 @@ def _moments(parsed: Parsed) -> dict[str, str]:
     for at, lower in enumerate(lowers):
         if lower in _DAYS:
             found[lower] = lower
-        elif lower in _RELATIVE and at + 1 < len(lowers) and stem(lowers[at + 1]) in _PERIODS:
+        elif lower in _RELATIVE and at + 1 < len(lowers) and lowers[at + 1] in _PERIODS:
             found[f"{_RELATIVE[lower]} {stem(lowers[at + 1])}"] = f"{lower} {lowers[at + 1]}"
     return found
 

@@ -40,6 +40,15 @@ SYMMETRIC = _stems("symmetric")
 COMPARATIVES = _words("comparatives")
 """What may stand before ``than``, beside words in -er."""
 
+ARTICLES = _words("articles")
+"""Words that stand before a thing and are no part of it."""
+
+PHRASE_ENDS = _words("phrase ends")
+"""Words that begin another phrase."""
+
+JOINING = _words("joining")
+"""What stands between two things whose order does not matter."""
+
 NEGATING_PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "de", "anti", "mis", "a")
 
 
