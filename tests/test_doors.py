@@ -97,6 +97,11 @@ def test_a_browser_that_says_where_its_page_is_from_is_believed(site: bytes, sta
     assert entered(Doors(token="", on_loopback=True), (b"Host", b"localhost"), (b"Sec-Fetch-Site", site)) == status
 
 
+@pytest.mark.parametrize("field", [b"X-Forwarded-For", b"Forwarded", b"X-Real-IP", b"Via", b"CF-Connecting-IP"])
+def test_what_a_tunnel_brings_from_elsewhere_does_not_open(field: bytes) -> None:
+    assert entered(Doors(token="", on_loopback=True), (b"Host", b"127.0.0.1:8080"), (field, b"203.0.113.7")) == 403
+
+
 @pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1"])
 def test_a_server_that_is_open_to_the_network_shows_nobody_without_a_token(host: bytes) -> None:
     assert entered(Doors(token="", on_loopback=False), (b"Host", host)) == 403

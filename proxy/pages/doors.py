@@ -14,6 +14,10 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 """What a browser on this machine calls it. Any other name may be a stranger's that points here (DNS rebinding)."""
 
 
+RELAYED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via", b"cf-connecting-ip"})
+"""What a proxy or a tunnel says of whom it speaks for: anybody's request, though it comes from this machine."""
+
+
 class Doors:
     """Guards the pages that show more than sums, and everything that changes something.
 
@@ -54,7 +58,7 @@ class Doors:
         if not _from_here(call.fields):
             return answers.refused(
                 403,
-                "this is for programs and pages of this machine: its Host or Origin is another's; set admin.token",
+                "this is for programs and pages of this machine, and the request comes from elsewhere; set admin.token",
                 "foreign_origin",
             )
         return None
@@ -68,7 +72,7 @@ def _tokens(fields: Fields) -> list[bytes]:
 def _from_here(fields: Fields) -> bool:
     """Whether a request comes from a program of this machine, or from a page that this server gave itself."""
     host = (fields.get(b"host") or b"").decode("latin-1").lower()
-    if _name(host) not in LOOPBACK_NAMES:
+    if _name(host) not in LOOPBACK_NAMES or fields.has_any(RELAYED):
         return False
     if any(value.strip().lower() not in (b"same-origin", b"none") for value in fields.all(b"sec-fetch-site")):
         return False
