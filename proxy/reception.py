@@ -31,6 +31,8 @@ MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
 
 REMEMBERED_OVERHEAD_BYTES = 4096
 
+_NAMES = frozenset({"model", "models"})
+
 NO_FORM = Form()
 NO_FIELDS = Fields(())
 
@@ -237,10 +239,12 @@ class Reception:
 
 def _fallbacks(request: Json) -> tuple[str, ...]:
     """The models that *request* names beside its first, as some gateways take them; no text for what is no name."""
+    # Providers written in Go read a name in any letter case, and of two the last.
+    odd = [""] if any(name.lower() in _NAMES and name not in _NAMES for name in request) else []
     models = request.get("models")
     if models is None:
-        return ()
-    return tuple(each if isinstance(each, str) else "" for each in models) if isinstance(models, list) else ("",)
+        return tuple(odd)
+    return (*odd, *(each if isinstance(each, str) else "" for each in models)) if isinstance(models, list) else ("",)
 
 
 def _each(identify: Callable[..., Fingerprint | Unfit], request: Json, given: Sequence[object]) -> list[Fingerprint]:

@@ -246,6 +246,7 @@ MODELS: tuple[tuple[dict[str, Any], int], ...] = (
     ({"model": "gpt-4o-mini", "models": ["gpt-4o", "gpt-4o-mini"]}, 200),
     ({"model": "gpt-4o-mini", "models": ["o3"]}, 403),
     ({"model": "gpt-4o-mini", "models": "o3"}, 403),
+    ({"model": "gpt-4o-mini", "Model": "o3"}, 403),
     ({"path": "/openai/deployments/gpt-4o/chat/completions", "model": "o3"}, 200),
     ({"path": "/openai/deployments/o3/chat/completions", "model": "gpt-4o"}, 403),
     ({"path": "/openai/deployments/gpt-4o%2F..%2Fo3/chat/completions", "model": "gpt-4o"}, 403),
