@@ -106,7 +106,8 @@ class Chronicle:
     async def _put_away(self) -> None:
         async with self._putting:
             for at, books in self._ledger.take().items():
-                numbers = dict(books.numbers())
+                # Of hundreds of models it takes longer than anybody else should wait; nobody writes in these any more.
+                numbers = await asyncio.to_thread(_spelt, books)
                 for each in PERIODS:
                     self._wait(each.page(at), numbers, each.keep_s)
                 self._wait(EVER, numbers, KEEP_EVER_S)
@@ -119,6 +120,8 @@ class Chronicle:
                     self._failed(error)
                     break
                 del self._waiting[page]
+                # A store in memory never waits, and many names take milliseconds.
+                await asyncio.sleep(0)
             else:
                 self._failing = False
             while len(self._waiting) > MAX_WAITING_PAGES:
@@ -179,6 +182,10 @@ class Chronicle:
             span = await asyncio.to_thread(_span, steps, read, whole, start=start, end=now, step_s=each.length_s)
             self._spans[window] = now, span
             return span
+
+
+def _spelt(books: Books) -> Mapping[str, int]:
+    return dict(books.numbers())
 
 
 def _span(
