@@ -73,6 +73,19 @@ def test_a_trial_of_which_nothing_is_heard_does_not_close_the_door_for_ever() ->
     assert breaker.allows()
 
 
+def test_of_faults_that_were_asked_for_together_one_counts() -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    for _ in range(FAILURES - 1):
+        began = clock.time
+        clock.time += 0.05
+        for _ in range(40):
+            breaker.failed(began=began)
+    assert breaker.allows()
+    breaker.failed(began=clock.time)
+    assert not breaker.allows()
+
+
 @awaited
 async def test_what_takes_too_long_is_given_up_and_counts_as_a_fault() -> None:
     guard = Guard("the store")

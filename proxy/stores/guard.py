@@ -1,6 +1,7 @@
 """Keeps the faults of a store short: a deadline for each operation, and none at all while it keeps failing."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,6 +18,10 @@ MAX_REST_S = 4.0
 """How long it is left alone: twice as long each time that a trial fails, up to this."""
 
 
+LATE_TURNS = 8
+"""Turns of the loop that an answer takes from its socket to whoever waits; where the loop was late, it may be there."""
+
+
 class Breaker:
     """Tells whether a store may be asked: not while it rests after faults, but for a trial at the end of each rest."""
 
@@ -25,6 +30,7 @@ class Breaker:
         self._failures = 0
         self._rest_s = REST_S
         self._rests_until = 0.0
+        self._failed_at = -math.inf
 
     def __repr__(self) -> str:
         return f"<Breaker {'open' if self.open else 'closed'}, {self._failures} faults in a row>"
@@ -50,8 +56,14 @@ class Breaker:
         self._failures = 0
         self._rest_s = REST_S
 
-    def failed(self) -> None:
-        """The store failed, or was too slow."""
+    def failed(self, *, began: float = math.inf) -> None:
+        """What was asked at *began* failed, or was too slow.
+
+        Of what was asked together one counts: else a single moment without an answer would look like many.
+        """
+        if began < self._failed_at:
+            return
+        self._failed_at = self._clock()
         if self.open:
             self._rest_s = min(2 * self._rest_s, MAX_REST_S)
         self._failures += 1
@@ -64,6 +76,7 @@ class Guard:
 
     def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
+        self._clock = clock
         self._breaker = Breaker(clock=clock)
         self.fault = ""
         """What the store said when it last failed; empty while it works."""
@@ -84,11 +97,16 @@ class Guard:
         """
         if not self._breaker.allows():
             raise CacheError(f"{self._what} is left alone for a while: {self.fault}")
+        began = self._clock()
         try:
             future = work()
             try:
                 # Not by a timer that cancels: where the loop itself was late, what is there by now still counts.
                 await asyncio.wait((future,), timeout=deadline_s)
+                for _ in range(LATE_TURNS):
+                    if future.done():
+                        break
+                    await asyncio.sleep(0)
             finally:
                 late = not future.done()
                 if late:
@@ -100,7 +118,7 @@ class Guard:
             came = future.result()
         except CacheError as error:
             self.fault = str(error)
-            self._breaker.failed()
+            self._breaker.failed(began=began)
             raise
         self.fault = ""
         self._breaker.succeeded()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,9 @@ from proxy.usage import Usage
 log = logging.getLogger(__name__)
 
 NAME = "exact"
+
+TELL_AGAIN_S = 30.0
+"""A fault that comes after so long without one is another one, and told of again."""
 
 AT_ONCE = 64
 """Keys that are looked up at the same time."""
@@ -47,6 +51,7 @@ class ExactTier:
         self._now = now
         self._varies: dict[str, frozenset[bytes]] = {}
         self._faulty = False
+        self._failed = -math.inf
         self.generation = 0
         """Grows whenever something is learned that changes under which key a call is found, or who may be answered."""
 
@@ -131,7 +136,9 @@ class ExactTier:
             return False
 
     def _fault(self, error: CacheError) -> None:
-        # One line when it breaks, not one for each request while it stays broken.
-        if not self._faulty:
+        # One line when it breaks, not one for each request while it stays so; look-ups that copies answer lie between.
+        now = self._now()
+        if now - self._failed >= TELL_AGAIN_S:
             log.warning("the store failed; requests go on as misses: %s", error)
+        self._failed = now
         self._faulty = True
