@@ -43,6 +43,7 @@ from proxy.keyfile import KeyFile
 from proxy.leases import Leasing
 from proxy.ledger import Ledger
 from proxy.model import Json
+from proxy.origin import origin
 from proxy.pages import answers, explained, feedback, guide, metrics, status, windows
 from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
@@ -189,11 +190,17 @@ class App:
             cost = till.cost(model, "", usage, time.time())
             self.ledger.overhead(OverheadReceipt(kind=Overhead.EMBEDDING, usage=usage, cost=cost))
 
+        provider = self.config.upstream
+        there = replace(provider, url=settings.url or provider.url)
+        key_env = settings.key_env or provider.key_env
+        if origin(there.url).authority != origin(provider.url).authority:
+            # What is a secret between us and the provider is nobody else's business.
+            there, key_env = replace(there, add_headers={}), settings.key_env
         return HttpEmbedder(
-            Upstream(replace(self.config.upstream, url=settings.url or self.config.upstream.url)),
+            Upstream(there),
             target=settings.path,
             model=settings.model,
-            key=os.environ.get(settings.key_env, "").strip(),
+            key=os.environ.get(key_env, "").strip() if key_env else "",
             batch_texts=settings.batch_texts,
             max_waiting=settings.max_waiting,
             max_calls=settings.max_calls,

@@ -35,6 +35,8 @@ def check(config: Config) -> None:
             raise ConfigError(f"semantic.{name}: must be 0 to 1, found {getattr(semantic, name):g}")
     if not semantic.min_threshold <= semantic.threshold <= semantic.max_threshold and semantic.policy == "adaptive":
         raise ConfigError("semantic.threshold: must lie between semantic.min_threshold and semantic.max_threshold")
+    if semantic.embedder.url:
+        _check_origin(semantic.embedder.url, "semantic.embedder.url", schemes=("http", "https"))
     for number, name in enumerate(config.cache.key_headers):
         if not re.fullmatch(FIELD_NAME, name):
             raise ConfigError(f"cache.key_headers[{number}]: {name!r} is not the name of a header field")

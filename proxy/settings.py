@@ -178,7 +178,7 @@ class EmbedderSettings:
     url: str = ""
     path: str = setting("/v1/embeddings", pattern=r"/[!-~]*")
     model: str = "text-embedding-3-small"
-    key_env: str = "OPENAI_API_KEY"
+    key_env: str = ""
     batch_texts: int = setting(64, least=1)
     max_calls: int = setting(4, least=1)
     timeout_s: float = setting(2.0, least=0.01)

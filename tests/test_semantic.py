@@ -224,6 +224,26 @@ def test_clients_of_one_shared_key_must_have_asked_it_twice_too(start: Start, tm
 
 
 @needs_model
+def test_no_secret_of_the_provider_reaches_an_embedder_elsewhere(
+    start_proxy: StartProxy, fresh_provider: ScriptedProvider
+) -> None:
+    secrets = {"upstream__add_headers": '{"X-Gateway-Secret": "hush"}', "semantic__embedder__kind": "http"}
+    environment = {"XDG_CACHE_HOME": str(places.home().parent.parent), "OPENAI_API_KEY": "sk-the-providers"}
+    with ScriptedProvider() as elsewhere:
+        for where, told in ((elsewhere.origin, 0), (fresh_provider.origin, 1)):
+            ways = start_proxy(
+                **{**{name.replace(".", "__"): value for name, value in DEFAULTS.items()}, **secrets},
+                semantic__embedder__url=where,
+                environment=environment,
+            )
+            wait_for_stats(ways.proxy, lambda shown: shown["semantic"]["state"] == "ready", timeout_s=15.0)
+            ask(ways, ASKED)
+            asked_there = (elsewhere if told == 0 else fresh_provider).wait_for(b"/v1/embeddings")[0]
+            assert len(asked_there.values("x-gateway-secret")) == told
+            assert asked_there.values("authorization") == [b"Bearer sk-the-providers"] * told
+
+
+@needs_model
 def test_a_stream_is_given_what_was_recorded_whole(start: Start) -> None:
     ways = start()
     ask(ways, ASKED)
