@@ -102,6 +102,17 @@ OTHER: dict[str, Any] = {
     "semantic.max_bytes": 70000,
     "semantic.parallel": True,
     "semantic.refused_by": ["batch", "audit"],
+    "semantic.embedder.kind": "http",
+    "semantic.embedder.model_dir": "models",
+    "semantic.embedder.threads": 2,
+    "semantic.embedder.max_waiting": 8,
+    "semantic.embedder.url": "http://embedder:8080",
+    "semantic.embedder.path": "/embeddings",
+    "semantic.embedder.model": "bge-m3",
+    "semantic.embedder.key_env": "EMBEDDER_KEY",
+    "semantic.embedder.batch_texts": 16,
+    "semantic.embedder.max_calls": 2,
+    "semantic.embedder.timeout_s": 0.5,
     "flights.max_lead_bytes": 2048,
     "flights.max_lag_bytes": 4096,
     "flights.lease_wait_s": 2.0,
@@ -168,6 +179,11 @@ LEAST = {
     "semantic.max_chars": 1,
     "semantic.deadline_s": 0.001,
     "semantic.max_bytes": 65536,
+    "semantic.embedder.threads": 1,
+    "semantic.embedder.max_waiting": 1,
+    "semantic.embedder.batch_texts": 1,
+    "semantic.embedder.max_calls": 1,
+    "semantic.embedder.timeout_s": 0.01,
     "flights.max_lead_bytes": 1024,
     "flights.max_lag_bytes": 1024,
     "flights.lease_wait_s": 0,
@@ -185,6 +201,7 @@ CHOICES = {
     "store.kind": ("memory", "sqlite", "redis"),
     "store.eviction": ("gdsf", "lru"),
     "semantic.policy": ("off", "shadow", "fixed", "adaptive", "verified"),
+    "semantic.embedder.kind": ("local", "http"),
     "prefix.mode": ("off", "observe", "advise", "act"),
     "log.level": ("debug", "info", "warning", "error"),
     "headers": ("full", "minimal", "none"),
@@ -428,8 +445,11 @@ def test_a_choice_that_was_nearly_made_is_named() -> None:
 def test_whatever_a_file_says_it_yields_settings_or_tells_what_is_wrong(said: dict[str, object]) -> None:
     tree: dict[str, Any] = {}
     for path, value in said.items():
-        section, _, name = path.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[name] = value
+        *sections, name = path.split(".")
+        at_hand = tree
+        for section in sections:
+            at_hand = at_hand.setdefault(section, {})
+        at_hand[name] = value
     try:
         found = str(config._build(Config, tree, ""))
     except ConfigError as error:
