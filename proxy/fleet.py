@@ -95,23 +95,23 @@ class Fleet:
         streams: bool,
     ) -> Answer:
         started = time.perf_counter()
-        fresh = self.replicas.began(number, chain)
+        load = self.replicas.began(number, chain)
         try:
             answer = await self._upstreams[number].ask(method, target, fields, body, keep=keep)
         except (Unreachable, Broke):
-            self.replicas.failed(number, fresh)
+            self.replicas.failed(number, load)
             self.replicas.ended(number)
             raise
         except BaseException:
             # Whoever asked has left; that says nothing about the replica, but its queue is shorter.
-            self.replicas.answered(number, fresh, seconds=None)
+            self.replicas.answered(number, load, seconds=None)
             self.replicas.ended(number)
             raise
         if answer.status in UNABLE:
-            self.replicas.failed(number, fresh)
+            self.replicas.failed(number, load)
         else:
             # The head of a whole answer comes at its end: it tells how long the answer is, not the prompt.
-            self.replicas.answered(number, fresh, seconds=time.perf_counter() - started if streams else None)
+            self.replicas.answered(number, load, seconds=time.perf_counter() - started if streams else None)
         answer.when_left(partial(self.replicas.ended, number))
         return answer
 

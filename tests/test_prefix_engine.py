@@ -13,9 +13,9 @@ from tests.engine import MODEL, needs_engine, settle
 from tests.observation import stats
 from tests.proxy_process import ProxyProcess
 
-pytestmark = [needs_engine, pytest.mark.timeout(120), pytest.mark.proxy_only]
+pytestmark = [needs_engine, pytest.mark.timeout(300), pytest.mark.proxy_only]
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 WORDS = ("harbour", "clerk", "parcel", "ledger", "ferry", "pilot", "signal", "anchor", "rope", "tide", "berth", "crane")
 PREFIX = {"prefix.provider": "llamacpp"}
 
@@ -26,7 +26,7 @@ def words(rng: random.Random, count: int) -> str:
 
 def conversations(rng: random.Random, count: int, *, systems: int) -> list[list[dict[str, str]]]:
     """Requests of several applications: conversations that go on, branch, repeat, and strangers."""
-    heads = [{"role": "system", "content": words(rng, 45)} for _ in range(systems)]
+    heads = [{"role": "system", "content": words(rng, 30)} for _ in range(systems)]
     talks: list[list[dict[str, str]]] = []
     asked: list[list[dict[str, str]]] = []
     while len(asked) < count:
@@ -39,7 +39,7 @@ def conversations(rng: random.Random, count: int, *, systems: int) -> list[list[
         else:
             talk = [rng.choice(heads), {"role": "user", "content": words(rng, 10)}]
             talks = [*talks[-3:], talk]
-        if sum(len(turn["content"]) for turn in talk) < 900:
+        if sum(len(turn["content"]) for turn in talk) < 600:
             asked.append([dict(turn) for turn in talk])
     return asked
 
@@ -77,12 +77,12 @@ def test_what_is_foretold_is_what_the_engine_reads(engine: Engine, tmp_path: Pat
     assert (prefix["observed"]["read"], prefix["observed"]["requests"]) == (sum(read), 50)
     # Until it has read something nobody knows whether an engine tells.
     assert forecast["requests"] == forecast["within_a_block"] >= 48
-    assert forecast["actual_tokens"] > 10_000
+    assert forecast["actual_tokens"] > 8_000
     assert abs(forecast["predicted_tokens"] - forecast["actual_tokens"]) < 0.05 * forecast["actual_tokens"]
 
 
 def test_the_engine_says_the_same_straight_and_through_the_proxy(tmp_path: Path) -> None:
-    asked = conversations(random.Random(5), 12, systems=2)
+    asked = conversations(random.Random(5), 8, systems=2)
     with Engine(tmp_path / "straight.log") as engine:
         straight = read_by(f"{engine.url}/v1", asked)
     with (
@@ -94,7 +94,7 @@ def test_the_engine_says_the_same_straight_and_through_the_proxy(tmp_path: Path)
 
 
 def test_two_replicas_compute_less_when_they_are_chosen_by_prefix(tmp_path: Path) -> None:
-    asked = conversations(random.Random(11), 30, systems=4)
+    asked = conversations(random.Random(11), 24, systems=3)
     computed = {}
     for routing in ("round_robin", "prefix"):
         folder = tmp_path / routing

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy import fleet
 from proxy.prefix.chain import Chain, chain_of
 from proxy.prefix.prompt import Part, Prompt, Segment
-from proxy.prefix.replicas import Replicas, Routing
+from proxy.prefix.replicas import Load, Replicas, Routing
 from proxy.settings import UpstreamSettings
 from tests import answers, raw_client
 from tests.proxy_process import ProxyProcess
@@ -42,8 +42,7 @@ def chain(*texts: str) -> Chain:
 def send(fleet_: Replicas, prompt: Chain, *, seconds: float | None = None) -> int:
     """Send *prompt*, have it answered and over; the replica that got it."""
     number = fleet_.choose(prompt)
-    fresh = fleet_.began(number, prompt)
-    fleet_.answered(number, fresh, seconds=seconds)
+    fleet_.answered(number, fleet_.began(number, prompt), seconds=seconds)
     fleet_.ended(number)
     return number
 
@@ -92,8 +91,8 @@ def test_a_faster_replica_gets_more() -> None:
     for n in range(400):
         prompt = chain(f"{n}" * 2000)
         number = known.choose(prompt)
-        fresh = known.began(number, prompt)
-        known.answered(number, fresh, seconds=fresh / (4000.0 if number == 0 else 500.0))
+        load = known.began(number, prompt)
+        known.answered(number, load, seconds=load.behind / (4000.0 if number == 0 else 500.0))
         known.ended(number)
         got.append(number)
     assert got[200:].count(0) > 180
@@ -108,11 +107,11 @@ def test_one_that_fails_is_left_out_and_comes_back_slowly() -> None:
     assert {known.choose(chain(f"{n}" * 900)) for n in range(50)} == {1}
     clock.now = 6.0
     assert 0 in {known.choose(chain(f"{n}" * 900)) for n in range(50)}
-    known.failed(0, 0)
+    known.failed(0, Load())
     clock.now = 12.0
     assert {known.choose(chain(f"{n}" * 900)) for n in range(50)} == {1}
     clock.now = 17.0
-    known.answered(0, 0, seconds=None)
+    known.answered(0, Load(), seconds=None)
     got = [known.choose(chain(f"{n}" * 900)) for n in range(50)]
     assert got.count(1) > 40
     clock.now = 40.0
@@ -123,7 +122,7 @@ def test_where_all_fail_all_are_asked() -> None:
     known = replicas(2)
     for number in (0, 1):
         for _ in range(3):
-            known.failed(number, 0)
+            known.failed(number, Load())
     assert known.choose(chain("x")) in (0, 1)
     assert known.choose(None, without=frozenset({0})) == 1
 

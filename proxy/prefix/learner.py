@@ -17,6 +17,9 @@ MAX_LEVELS = 16384
 SATURATED = 256.0
 """Verdicts beyond this are halved, so that a change in the traffic is noticed."""
 
+OPEN = 0.5
+"""How much of a lapse an open verdict counts for."""
+
 NEVER = float("-inf")
 
 
@@ -42,7 +45,15 @@ class Level:
 
     again: float = 0.0
     lapsed: float = 0.0
+    open: int = 0
+    """Verdicts that are awaited."""
     wider: "Level | None" = None
+
+    def wait(self, number: int) -> None:
+        """So many verdicts more are awaited, or less, here and in the wider level."""
+        self.open += number
+        if self.wider is not None:
+            self.wider.wait(number)
 
     def add(self, *, again: bool) -> None:
         """One more verdict, here and in the wider level."""
@@ -64,7 +75,9 @@ class Level:
     @property
     def chance(self) -> float:
         """The chance that such a place is seen again in time; 0 where nothing is known."""
-        return worth.blended(self.again, self.lapsed, self.wider.chance if self.wider is not None else 0.0)
+        # What comes again does so soon, what does not is known only when its time is over.
+        lapsed = self.lapsed + OPEN * self.open
+        return worth.blended(self.again, lapsed, self.wider.chance if self.wider is not None else 0.0)
 
 
 @value
@@ -87,7 +100,7 @@ class Learner:
         self._young: dict[bytes, Node] = {}
         self._old: dict[bytes, Node] = {}
         self._levels: dict[tuple[bytes, str], Level] = {}
-        self._pending: deque[tuple[float, bytes]] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[tuple[float, bytes, Level]] = deque()
 
     def __repr__(self) -> str:
         return f"<Learner, {len(self)} prefixes>"
@@ -135,6 +148,7 @@ class Learner:
                     node.lapsed += 1.0
                 if level is not None:
                     level.add(again=in_time)
+                    level.wait(-1)
                     node.waits = None
             node.seen = now
             node.sightings += 1
@@ -146,7 +160,10 @@ class Learner:
         node = self.find(digest)
         if node is not None:
             node.waits, node.until = level, until
-            self._pending.append((until, digest))
+            level.wait(1)
+            self._pending.append((until, digest, level))
+            if len(self._pending) > MAX_PENDING:
+                self._expire()
 
     def level(self, wide: bytes, family: bytes, name: str) -> Level:
         """The places called *name* in *family*, which is one of all that *wide* takes in."""
@@ -171,11 +188,15 @@ class Learner:
         self._young[digest] = node
 
     def _lapse(self, now: float) -> None:
-        pending = self._pending
-        while pending and pending[0][0] < now:
-            until, digest = pending.popleft()
-            node = self.find(digest)
-            # Seen since then: another verdict is open, with an end of its own.
-            if node is not None and node.waits is not None and node.until == until:
-                node.waits.add(again=False)
-                node.waits = None
+        while self._pending and self._pending[0][0] < now:
+            self._expire()
+
+    def _expire(self) -> None:
+        """The oldest open verdict: it was not seen again."""
+        until, digest, level = self._pending.popleft()
+        node = self.find(digest)
+        if node is None or (node.waits is level and node.until == until):
+            level.add(again=False)
+            level.wait(-1)
+        if node is not None and node.until == until:
+            node.waits = None

@@ -53,7 +53,12 @@ def places_of(
 ) -> tuple[Place, ...]:
     """Every place of *prompt* that might bear a mark, before it is observed."""
     found: list[Place] = []
-    deeper = 0.0
+    deeper, most = 0.0, 1.0
+    start = chain.bounds[prompt.head - 1] if prompt.head else 0
+    first = learner.find(chain.digests[start - 1]) if start else None
+    if start and (first is None or not first.sightings):
+        # Where the system prompt is new each time, nothing that follows it comes again either, whatever others do.
+        most = learner.chance(chain.digests[start - 1], level_at(learner, prompt, chain, prompt.head - 1, wide=wide))
     last = len(prompt.segments) - 1
     for number in range(last, -1, -1):
         blocks = chain.bounds[number]
@@ -63,7 +68,7 @@ def places_of(
         node = learner.find(digest)
         chance = learner.chance(digest, level_at(learner, prompt, chain, number, wide=wide))
         # Whatever comes again brings what lies before it.
-        deeper = max(deeper, chance)
+        deeper = max(deeper, min(chance, most) if number >= prompt.head - 1 else chance)
         found.append(
             Place(
                 number=number,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from proxy.prefix.chain import Chain
+from proxy.values import value
 
 MAX_REPLICAS = 64
 
@@ -17,6 +18,12 @@ SPEED = 1000.0
 """Tokens a second that a replica computes, before anything is known."""
 
 LEARNING = 0.1
+
+LEAST_TIMED = 64
+"""Tokens below which a time tells of other things than computing."""
+
+OTHERS = 1.0
+"""What a token computed counts beside its own time, for all that come later and wait for it."""
 
 ALIKE = 0.1
 """Expected times within so much of one another are taken for equal: the less busy of two such gets the request."""
@@ -46,6 +53,16 @@ class Routing(StrEnum):
     """Most of the prefix held, unless it is busier than the others."""
     ROUND_ROBIN = "round_robin"
     """One after the other."""
+
+
+@value
+class Load:
+    """What one prompt means for a replica, in tokens to compute."""
+
+    fresh: int = 0
+    """For the prompt itself."""
+    behind: int = 0
+    """For it and for what was queued when it came."""
 
 
 class Replica:
@@ -173,10 +190,10 @@ class Replicas:
         fresh = (chain.octets - replica.holds(chain)) / OCTETS_PER_TOKEN
         since = now - replica.back_at
         speed = replica.speed * (max(0.1, since / SLOW_START_S) if since < SLOW_START_S else 1.0)
-        return (replica.queued + fresh + 1) / speed
+        return (replica.queued + fresh * (1 + OTHERS) + 1) / speed
 
-    def began(self, number: int, chain: Chain | None) -> int:
-        """A prompt is sent to replica *number*; the tokens that it must compute for it."""
+    def began(self, number: int, chain: Chain | None) -> Load:
+        """A prompt is sent to replica *number*: what it has to do for it."""
         replica = self.all[number]
         fresh = 0
         if chain is not None:
@@ -185,15 +202,14 @@ class Replicas:
         replica.queued += fresh
         replica.under_way += 1
         replica.sent += 1
-        return fresh
+        return Load(fresh=fresh, behind=replica.queued)
 
-    def answered(self, number: int, fresh: int, *, seconds: float | None) -> None:
-        """Its answer to a prompt of *fresh* tokens begins, after *seconds* where that tells how fast it computes."""
+    def answered(self, number: int, load: Load, *, seconds: float | None) -> None:
+        """Its answer to a prompt begins, after *seconds* where that tells how fast it computes."""
         replica = self.all[number]
-        if seconds and fresh >= 64:
-            behind = max(fresh, replica.queued)
-            replica.speed += LEARNING * (behind / seconds - replica.speed)
-        replica.queued = max(0, replica.queued - fresh)
+        if seconds and load.behind >= LEAST_TIMED:
+            replica.speed += LEARNING * (load.behind / seconds - replica.speed)
+        replica.queued = max(0, replica.queued - load.fresh)
         if replica.ejections:
             replica.back_at = self._now()
         replica.faults = replica.ejections = 0
@@ -203,10 +219,10 @@ class Replicas:
         """An answer of replica *number* is over, however it ended."""
         self.all[number].under_way -= 1
 
-    def failed(self, number: int, fresh: int) -> None:
+    def failed(self, number: int, load: Load) -> None:
         """Replica *number* could not be asked, or said that it cannot answer."""
         replica = self.all[number]
-        replica.queued = max(0, replica.queued - fresh)
+        replica.queued = max(0, replica.queued - load.fresh)
         replica.faults += 1
         if replica.faults >= FAULTS_TO_EJECT:
             replica.ejections += 1

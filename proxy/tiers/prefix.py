@@ -331,9 +331,7 @@ class PrefixTier:
         if watch.steered or not fits(watch.dialect):
             return Action()
         per_octet = self._ratios.get((watch.route, watch.model), TOKENS_PER_OCTET)
-        action = self.steering.action(
-            watch.route, prompt, chain, watch.rule, watch.head, wide=watch.wide, per_octet=per_octet
-        )
+        action = self.steering.action(watch.route, prompt, chain, watch.rule, wide=watch.wide, per_octet=per_octet)
         if not action:
             return action
         if watch.mode == "act" and self.steering.held_out(chain):

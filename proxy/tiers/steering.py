@@ -11,11 +11,10 @@ from hashlib import blake2b
 
 from proxy.prefix.acting import ACTS, Action
 from proxy.prefix.chain import Chain
-from proxy.prefix.heads import Head
 from proxy.prefix.keys import Keys
 from proxy.prefix.learner import Learner
 from proxy.prefix.marks import NONE, Marks, choose
-from proxy.prefix.places import level_at, places_of
+from proxy.prefix.places import awaited, level_at, places_of
 from proxy.prefix.prompt import Prompt
 from proxy.prefix.rules import Rule
 
@@ -27,6 +26,9 @@ OFF_S = 86400.0
 MAX_OFF = 256
 
 HOUR_S = 3600.0
+
+GOES_ON = 0.3
+"""The chance that there is another request with the same first turn, or that this conversation goes on."""
 
 
 @dataclass(slots=True)
@@ -59,14 +61,12 @@ class Steering:
     def __repr__(self) -> str:
         return f"<Steering, {self.counts}, off for {len(self._off)} models>"
 
-    def action(
-        self, route: str, prompt: Prompt, chain: Chain, rule: Rule, head: Head | None, *, wide: bytes, per_octet: float
-    ) -> Action:
+    def action(self, route: str, prompt: Prompt, chain: Chain, rule: Rule, *, wide: bytes, per_octet: float) -> Action:
         """What *prompt* should get, before it is observed."""
         now = self._now()
         if self._off.get((route, prompt.model), 0.0) > now:
             return Action()
-        key = self._key(prompt, chain, rule, head, wide=wide, now=now)
+        key = self._key(prompt, chain, rule, wide=wide, now=now)
         marks: Marks = NONE
         if rule.mark:
             places = places_of(self._learner, prompt, chain, rule, wide=wide, now=now)
@@ -74,17 +74,21 @@ class Steering:
             marks = choose(prompt, places, rule, per_octet=per_octet, verdicts=ends.verdicts)
         return Action(key=key, marks=marks, mark=rule.mark)
 
-    def _key(self, prompt: Prompt, chain: Chain, rule: Rule, head: Head | None, *, wide: bytes, now: float) -> str:
-        if not rule.steers or head is None:
+    def _key(self, prompt: Prompt, chain: Chain, rule: Rule, *, wide: bytes, now: float) -> str:
+        if not rule.steers:
             return ""
-        length = chain.bounds[prompt.head - 1]
-        group = chain.digests[length - 1]
+        # Providers tell machines apart by the first few hundred tokens, which a block is.
+        group = chain.digests[0]
+        length = chain.bounds[prompt.head - 1] if prompt.head else 1
         share = self._keys.share(
             group,
             tuple([chain.digests[blocks - 1] for blocks in chain.bounds[prompt.head :] if blocks > length]),
-            rpm=head.pulse.per_minute(now),
             limit_rpm=rule.key_rpm,
-            goes_on=level_at(self._learner, prompt, chain, len(prompt.segments) - 1, wide=wide).chance > 0.5,
+            goes_on=any(
+                level_at(self._learner, prompt, chain, number, wide=wide).chance > GOES_ON
+                for number in awaited(prompt)
+                if number >= prompt.head and chain.bounds[number]
+            ),
             now=now,
         )
         return self._keys.key(group, share) if share else ""
