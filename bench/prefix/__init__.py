@@ -1,0 +1,1 @@
+"""What the prefix tier is worth: traffic of several applications before simulated fleets of providers and engines."""
