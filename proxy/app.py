@@ -367,6 +367,7 @@ class App:
             self.tasks.start(self.semantic.begin(self.model.start), name="load the model")
             if self.storage.lasting:
                 self.tasks.start(self.semantic.follow(), name="verdicts")
+                self.tasks.start(self.semantic.accompany(), name="questions")
         self.tasks.start(self.chronicle.keep(), name="chronicle")
         if self.budgets is not None:
             self.tasks.start(self.budgets.keep(), name="budgets")

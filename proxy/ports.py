@@ -74,6 +74,10 @@ class Store(Protocol):
         """Every live entry that has a ``scope``, in any order; not counted as a use."""
         ...
 
+    def arriving(self) -> AsyncIterator[Entry]:
+        """Every entry with a ``scope`` that is put from now on, by other processes too; ends where there are none."""
+        ...
+
     def entries(self) -> AsyncIterator[Entry]:
         """Every live entry, in any order; not counted as a use."""
         ...

@@ -108,6 +108,20 @@ async def test_a_withdrawal_reaches_the_other_processes(redis_server: RedisServe
 
 
 @awaited
+async def test_questions_that_another_process_keeps_the_answers_to_arrive(redis_server: RedisServer) -> None:
+    prefix = f"{secrets.token_hex(8)}:"
+    async with opened(redis_server.url, prefix=prefix) as one, opened(redis_server.url, prefix=prefix) as other:
+        arriving = other.arriving()
+        first = asyncio.ensure_future(anext(arriving))
+        while not first.done():
+            # It listens from when it has subscribed.
+            await one.put(entry("apart"))
+            await one.put(entry("a", scope="s"))
+            await asyncio.sleep(0.02)
+        assert await first == entry("a", scope="s")
+
+
+@awaited
 async def test_whoever_could_not_listen_for_a_while_forgets_all(own_redis: RedisServer) -> None:
     heard: asyncio.Queue[str | None] = asyncio.Queue()
     async with opened(own_redis.url) as store:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from proxy.stores.shelf import MemoryShelf
 from proxy.tasks import Tasks
 from proxy.tiers.semantic import Inquiry, SemanticTier
 from proxy.vectors.block import BlockIndex
+from tests.awaited import awaited
 
 NOW = 1000.0
 ASKED = "how do i reset my password"
@@ -614,3 +615,30 @@ def test_what_was_found_for_one_client_is_taken_by_those_only_whom_it_fits() -> 
         assert not takes(maker="mallory", min_similarity=0.999)
 
     play(scene)
+
+
+class Neighbouring(MemoryStore):
+    """A store into which another process has just put something."""
+
+    def __init__(self, *entries: Entry) -> None:
+        super().__init__(max_bytes=1 << 20, now=lambda: NOW)
+        self._arriving = entries
+
+    async def arriving(self) -> AsyncIterator[Entry]:
+        """What the other has put."""
+        for entry in self._arriving:
+            await self.put(entry)
+            yield entry
+
+
+@awaited
+async def test_questions_that_another_process_has_answers_to_are_known_here_as_well() -> None:
+    other = House(keeps_vectors=True)
+    await other.begin()
+    await other.fetch("reset my password", "so")
+    kept = [entry async for entry in other.store.entries()]
+    here = House(store=Neighbouring(*kept))
+    await here.begin()
+    assert not isinstance(await here.ask("password reset my"), Recalled)
+    await here.tier.accompany()
+    assert isinstance(await here.ask("password reset my"), Recalled)

@@ -131,6 +131,24 @@ async def test_a_withdrawal_reaches_who_else_has_the_file_open(path: Path) -> No
         heeding.cancel()
 
 
+@awaited
+async def test_questions_that_another_process_keeps_the_answers_to_arrive(path: Path) -> None:
+    async with opened(path) as mine, opened(path) as theirs:
+        await mine.put(entry("before", scope="s"))
+        arriving = theirs.arriving(every_s=0.01)
+        first = asyncio.ensure_future(anext(arriving))
+        while not first.done():
+            # It looks from when it has looked for the first time.
+            await mine.put(entry("a", scope="s"))
+            await asyncio.sleep(0.02)
+        assert await first == entry("a", scope="s")
+        await mine.put(entry("apart"))
+        await mine.put(entry("b", scope="s"))
+        while (found := await anext(arriving)).key == "a":
+            pass
+        assert found == entry("b", scope="s")
+
+
 def kill_in_the_middle(path: Path, seed: int) -> None:
     """A process puts entries until it is killed after a number of them."""
     script = (

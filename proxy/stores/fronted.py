@@ -116,6 +116,10 @@ class FrontedStore:
         """See :class:`proxy.ports.Store`."""
         return self._behind.asked()
 
+    def arriving(self) -> AsyncIterator[Entry]:
+        """See :class:`proxy.ports.Store`."""
+        return self._behind.arriving()
+
     def entries(self) -> AsyncIterator[Entry]:
         """See :class:`proxy.ports.Store`."""
         return self._behind.entries()

@@ -31,6 +31,9 @@ FIGURES_EVERY_S = 5.0
 
 MAX_TTL_MS = 2**53
 
+MAX_ARRIVING = 1000
+"""Entries of other processes that wait to be looked at; what comes then is missed."""
+
 EVERYTHING = b"*"
 """On the channel: all entries were withdrawn."""
 
@@ -46,6 +49,7 @@ class RedisStore:
         self._entry = f"{prefix}entry:"
         self._asked = f"{prefix}asked"
         self._channel = f"{prefix}withdrawn"
+        self._came = f"{prefix}came"
         self._now = now
         self._tasks = Tasks()
         self._used: set[Key] = set()
@@ -104,6 +108,7 @@ class RedisStore:
                 now, end = self._now(), entry.expires if entry.expires < math.inf else "+inf"
                 await client.zremrangebyscore(self._asked, "-inf", now)
                 await client.zadd(self._asked, {entry.key: end})
+                await client.publish(self._came, entry.key)
             return True
 
         return await self._link.write(ask, deadline_s=PUT_S)
@@ -151,6 +156,27 @@ class RedisStore:
             async for entry in self._each([Key(key.decode()) for key in keys[start : start + SCANNED_AT_ONCE]]):
                 if entry.scope:
                     yield entry
+
+    async def arriving(self) -> AsyncIterator[Entry]:
+        """Every entry with a scope that is put from now on; one that comes while the connection is down is missed."""
+        keys: asyncio.Queue[Key] = asyncio.Queue(MAX_ARRIVING)
+
+        def heard(message: bytes) -> None:
+            if not keys.full():
+                keys.put_nowait(Key(message.decode(errors="replace")))
+
+        listening = self._tasks.start(self._link.listen(self._came, heard, lambda: None), name="arriving")
+        try:
+            while True:
+                key = await keys.get()
+                try:
+                    entry = await self.get(key)
+                except CacheError:
+                    continue
+                if entry is not None and entry.scope:
+                    yield entry
+        finally:
+            listening.cancel()
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Every live entry, as far as none comes or goes meanwhile."""

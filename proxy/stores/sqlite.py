@@ -192,6 +192,28 @@ class SqliteStore:
         async for entry in self._listed(_ASKED):
             yield entry
 
+    async def arriving(self, *, every_s: float = 0.5) -> AsyncIterator[Entry]:
+        """Every entry with a scope that is put from now on; looked for now and then."""
+        last: int | None = None
+        while True:
+            rows: list[tuple[int, bytes, bytes]] = []
+            try:
+                newest = await self._threads.read(_newest)
+                # A file that was set aside has a successor that begins to count anew.
+                last = newest if last is None else min(last, newest)
+                if last < newest:
+                    rows = await self._threads.read(partial(_rows, _ASKED, (last, self._now(), LISTED_AT_ONCE)))
+                    last = rows[-1][0] if len(rows) == LISTED_AT_ONCE else newest
+            except CacheError:
+                # What came meanwhile is found when the file can be read again.
+                rows = []
+            for _, key, octets in rows:
+                found = self._read(octets, _key(key))
+                if isinstance(found, Entry) and found.expires > self._now():
+                    yield found
+            if len(rows) < LISTED_AT_ONCE:
+                await asyncio.sleep(every_s)
+
     async def entries(self) -> AsyncIterator[Entry]:
         """Every live entry."""
         async for entry in self._listed(_ALL):
@@ -366,6 +388,11 @@ class SqliteStore:
         for key in keys:
             for gone in self._gone:
                 gone(key)
+
+
+def _newest(connection: sqlite3.Connection) -> int:
+    (newest,) = connection.execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()
+    return int(newest)
 
 
 def _rows(query: str, given: tuple[object, ...], connection: sqlite3.Connection) -> list[tuple[int, bytes, bytes]]:

@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 SCHEMA = (
     # 1
     """
+    -- AUTOINCREMENT: whoever has seen a number has seen what came before it.
     CREATE TABLE entry (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         key BLOB NOT NULL UNIQUE,
         gone REAL NOT NULL,
         size INTEGER NOT NULL,

@@ -206,6 +206,13 @@ class SemanticTier:
                 with suppress(CacheError):
                     await self._take_up()
 
+    async def accompany(self) -> None:
+        """Know the questions whose answers other processes keep in the store, too; ends where there are none."""
+        async for entry in self._store.arriving():
+            if self._began and self._questions.get(entry.key) is None:
+                self._know(entry, self._vector_of(entry))
+                self._place()
+
     @property
     def _shelf_name(self) -> str:
         # Scores of two verifiers are not comparable, and neither are thresholds of two policies.
