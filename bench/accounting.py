@@ -14,9 +14,11 @@ from proxy.headers import Fields
 from proxy.ledger import Ledger
 from proxy.meter import Meter
 from proxy.model import CutOff, Entry, Key, Outcome, Reason
+from proxy.prefix.rules import Rule, Semantics
 from proxy.pricing import Prices
 from proxy.till import Till
 from proxy.usage import Method, Usage
+from proxy.warmth import Warmth
 
 ROUNDS = 7
 LOOPS = 20_000
@@ -61,14 +63,18 @@ def metered(entry: Entry) -> Meter:
     )
 
 
+RULE = Rule(semantics=Semantics.BLOCK, min_tokens=1024, step_tokens=128)
+
+
 def a_hit(till: Till, ledger: Ledger, entry: Entry) -> Callable[[], None]:
     """What accounts for a hit that comes the ordinary way: price, header, receipt, ledger."""
+    warmth = Warmth()
 
     def work() -> None:
         usage = entry.usage
         meter = metered(entry)
         if usage is not None:
-            meter.saved_cost = till.cost(entry.model, entry.service_tier, usage, NOW)
+            meter.saved_cost = warmth.cost(entry, usage, NOW, till=till, rule=lambda: RULE)
             cost = till.cost(entry.model, entry.service_tier, usage, NOW)
             method = usage.method
             labels.labels(
