@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo run test nightly coverage check bench clean
+.PHONY: help setup clients demo run test nightly coverage check bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -22,6 +22,13 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 setup: $(READY)  ## Create .venv with everything in it
+
+clients: $(READY)  ## Install the clients of the examples into .cache/clients, for `make nightly`
+	$(PYTHON) -m venv .cache/clients/frameworks
+	.cache/clients/frameworks/bin/python -m pip install --quiet --disable-pip-version-check "openai<3" anthropic \
+	  langchain-openai llama-index-llms-openai llama-index-embeddings-openai litellm instructor "pydantic-ai-slim[openai]"
+	mkdir -p .cache/clients/node
+	npm install --prefix .cache/clients/node --no-audit --no-fund --ignore-scripts openai @anthropic-ai/sdk ai @ai-sdk/openai
 
 demo: $(READY)  ## Engine, proxy and SDK clients in one go; ends with /stats
 	$(BIN)/python -m demo

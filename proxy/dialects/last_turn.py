@@ -12,7 +12,8 @@ _TEXT_PARTS = {"chat": "text", "messages": "text", "responses": "input_text"}
 _TURNS = {"chat": "messages", "messages": "messages", "responses": "input"}
 """Under which name each endpoint has its turns. Completions are no turns, and embeddings no questions."""
 
-_SETTING = frozenset({"system", "developer"})
+# Not a set: whatever a client sends as a role may have to be looked for, and lists have no hash.
+_SETTING = ("system", "developer")
 
 
 @value
