@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from proxy.model import Entry, Key
 from proxy.money import Cost
@@ -17,14 +17,25 @@ AUTOMATIC = frozenset({Semantics.BLOCK, Semantics.UNIT})
 """Where the provider's prompt cache holds whole prompts without being asked to."""
 
 
+@dataclass(slots=True)
+class _Use:
+    """The last use of an entry, and what it came to."""
+
+    at: float
+    rule: Rule
+    cost: Cost | None = None
+    net: Cost | None = None
+    """*cost* with the part of a warm prompt cache taken off."""
+
+
 class Warmth:
     """Prices hits, and what is left of them once the provider's prompt cache has had its part."""
 
     def __init__(self) -> None:
-        self._last: OrderedDict[Key, float] = OrderedDict()
+        self._uses: OrderedDict[Key, _Use] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Warmth of {len(self._last)} entries>"
+        return f"<Warmth of {len(self._uses)} entries>"
 
     def cost(
         self, entry: Entry, usage: Usage | None, now: float, *, till: Till, rule: Callable[[], Rule]
@@ -36,26 +47,35 @@ class Warmth:
         found = till.cost(entry.model, entry.service_tier, usage, now)
         if found is None or usage is None:
             return found
-        there = rule()
-        last = self._used(entry, now)
-        warm = warm_tokens(there, usage) if now - last < there.ttl_s else 0
-        if warm <= usage.cached_tokens:
+        use = self._use(entry, rule)
+        warm = now - max(use.at, entry.created) < use.rule.ttl_s
+        use.at = now
+        if not warm:
             return found
-        would = till.cost(
-            entry.model,
-            entry.service_tier,
-            replace(usage, cached_tokens=warm, cache_write_tokens=0, cache_write_1h_tokens=0),
-            now,
-        )
-        return found if would is None else replace(found, usd_net=min(found.usd, would.usd))
+        # The till gives one and the same cost for a while, and popular entries are asked for all the time.
+        if use.cost is not found:
+            use.cost, use.net = found, _net(found, entry, usage, now, till=till, rule=use.rule)
+        return use.net
 
-    def _used(self, entry: Entry, now: float) -> float:
-        """When *entry* was used last, or was made; from now on that is *now*."""
-        last = self._last.pop(entry.key, entry.created)
-        self._last[entry.key] = now
-        if len(self._last) > MAX_KEYS:
-            self._last.popitem(last=False)
-        return max(last, entry.created)
+    def _use(self, entry: Entry, rule: Callable[[], Rule]) -> _Use:
+        use = self._uses.get(entry.key)
+        if use is not None:
+            self._uses.move_to_end(entry.key)
+            return use
+        use = self._uses[entry.key] = _Use(entry.created, rule())
+        if len(self._uses) > MAX_KEYS:
+            self._uses.popitem(last=False)
+        return use
+
+
+def _net(found: Cost, entry: Entry, usage: Usage, now: float, *, till: Till, rule: Rule) -> Cost:
+    """*found* with what a warm prompt cache would have taken off."""
+    warm = warm_tokens(rule, usage)
+    if warm <= usage.cached_tokens:
+        return found
+    cached = replace(usage, cached_tokens=warm, cache_write_tokens=0, cache_write_1h_tokens=0)
+    would = till.cost(entry.model, entry.service_tier, cached, now)
+    return found if would is None else replace(found, usd_net=min(found.usd, would.usd))
 
 
 def warm_tokens(rule: Rule, usage: Usage) -> int:
