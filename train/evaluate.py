@@ -95,6 +95,7 @@ def stream(shared: Path, scorer: Scorer, count: int) -> tuple[np.ndarray, int]:
     vectors = np.concatenate([scorer.model.vectors(texts[at : at + 256]) for at in range(0, len(texts), 256)])
     found = []
     first: dict[str, int] = {}
+    numbers: dict[tuple[int, int], np.ndarray] = {}
     classes: set[str] = set()
     repeats = 0
     for at, text in enumerate(texts):
@@ -114,12 +115,14 @@ def stream(shared: Path, scorer: Scorer, count: int) -> tuple[np.ndarray, int]:
         part = []
         for other in seen[:NEAREST]:
             part.append((at, other, *scorer.score(texts[other], text, full=False)))
+            numbers[at, other] = scorer.seen.pop()
         standing = [row for row in part if not row[3]]
         if standing and scorer.cross is not None:
             best = max(standing, key=lambda row: row[4])
             full = scorer.cross.logit(scorer.model.pieces, texts[best[1]], text)
             part = [(*best[:5], full)]
         found += [(*row, float(rows[int(row[0])]["cls"] == rows[int(row[1])]["cls"])) for row in part]
+    scorer.seen = [numbers[int(row[0]), int(row[1])] for row in found]
     return np.array(found), repeats
 
 

@@ -27,6 +27,9 @@ ADAPTER = "verifier_cross.npz"
 STACK = "verifier.json"
 """The files of weights, in the package's data."""
 
+SAME_WORDS = NAMES.index("jaccard content")
+"""Which number says that both texts have the same words, but for those that carry little."""
+
 HOPELESS = -4.0
 """Below these log odds of the trees nobody would serve it whatever the cross-encoder said: it is not asked."""
 
@@ -63,6 +66,7 @@ class Stages:
         found: list[Judgement] = []
         logits: list[float] = []
         cosines: list[float] = []
+        same_words: list[bool] = []
         for reading, theirs in zip(readings[1:], parsed[1:], strict=True):
             fired = guards.fired(parsed[0], theirs)
             vetoes = guards.vetoes(parsed[0], theirs, fired)
@@ -70,6 +74,7 @@ class Stages:
             cosine = float(readings[0].vector @ reading.vector)
             numbers = features(self.encoder, (readings[0], parsed[0]), (reading, theirs), cosine=cosine, fired=fired)
             cosines.append(cosine)
+            same_words.append(bool(numbers[SAME_WORDS] > 1 - 1e-6))
             logit = self.trees.logit(numbers)
             logits.append(-math.inf if vetoes else logit)
             fast = _chance(logit)
@@ -79,7 +84,10 @@ class Stages:
             best = max(range(len(found)), key=logits.__getitem__)
             if logits[best] > HOPELESS:
                 full = self.cross.logit(self.encoder.pieces, neighbours[best].text, asked)
-                score = _chance(self.stack.logit(cosines[best], logits[best], full))
+                logit = self.stack.logit(cosines[best], logits[best], full)
+                # With the very same words it is their order that differs, to which the cross-encoder is half blind; the
+                # guards on routes and roles have looked at that.
+                score = _chance(max(logit, logits[best]) if same_words[best] else logit)
                 found = [replace(each, score=min(each.score, score)) for each in found]
                 found[best] = replace(found[best], score=score, stage="full")
         return tuple(found)
