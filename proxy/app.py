@@ -181,6 +181,11 @@ class App:
         call = Call(method=b"POST", target=way.inner(target), fields=Fields(sent), body=body, dialect=dialect, way=way)
         return await self._explaining.nearest(asked, path, await self.pipeline.neighbours(call, dialect))
 
+    async def _load_model(self) -> None:
+        # Where an endpoint embeds and a cosine decides, the model on this machine has no part in it.
+        if self.embedder is self.model or self.config.semantic.policy in ("verified", "shadow"):
+            await self.model.start()
+
     def _remote_embedder(self) -> HttpEmbedder:
         """The endpoint that embeds; its tokens lessen what is saved."""
         settings = self.config.semantic.embedder
@@ -364,7 +369,7 @@ class App:
         except OSError as error:
             raise AskonceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         if self.config.semantic.policy != "off":
-            self.tasks.start(self.semantic.begin(self.model.start), name="load the model")
+            self.tasks.start(self.semantic.begin(self._load_model), name="load the model")
             if self.storage.lasting:
                 self.tasks.start(self.semantic.follow(), name="verdicts")
                 self.tasks.start(self.semantic.accompany(), name="questions")
