@@ -4,7 +4,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from proxy.values import value
@@ -15,12 +15,18 @@ Z = 1.3
 PRIOR_WEIGHT = 400.0
 """What the pairs count that it was developed on, in labels. With 150 nothing would be served before the first label."""
 
+FADES_AT = 50.0
+"""At so many labels the prior counts half, for it may be wrong about the traffic here."""
+
 PRIOR_NEAR_MISSES = 0.08
 """The share of the prior that counts as different: what was made to learn from holds far more near misses than traffic.
 In a stream of questions with one near miss in five, three in ten of the nearest neighbours that no guard forbids are
 labelled as different, and about two of three such labels are wrong when read."""
 
 REFIT_EVERY = 40
+PLENTY, THINNED = 500, 4
+"""With so many labels, only one in so many is kept of those that cost nothing: the dear ones are not crowded out."""
+
 MAX_LABELS = 2000
 """Older ones are forgotten: traffic changes."""
 
@@ -52,9 +58,9 @@ class Band:
 class Calibration:
     """One pooled curve of errors over scores, and the threshold that it allows.
 
-    *prior* are development pairs: a belief of ``PRIOR_WEIGHT`` that labels outvote, with no uncertainty of its own. Without
-    them nothing is served before enough was learned. *judge_error* is how often the judge of answers sees a difference
-    where there is none; it is taken off the errors that were seen, not off the prior's.
+    *prior* are development pairs: a belief of ``PRIOR_WEIGHT`` that fades before labels and has no uncertainty.
+    Without them nothing is served before enough was learned. *judge_error* is how often the judge of answers sees a
+    difference where there is none; it is taken off the errors that were seen, not off the prior's.
     """
 
     def __init__(self, prior: Iterable[Label], *, limit: float, judge_error: float) -> None:
@@ -63,6 +69,7 @@ class Calibration:
         self._judge_error = judge_error
         self._labels: deque[Label] = deque(maxlen=MAX_LABELS)
         self._since_fit = 0
+        self._passed = 0
         self._served = [0] * BANDS
         self.explored = 0
         self.threshold = math.inf
@@ -85,8 +92,13 @@ class Calibration:
 
     def add(self, label: Label) -> bool:
         """Learn from one more pair; True where the threshold was fitted anew."""
-        self._labels.append(label)
         self._since_fit += 1
+        if label.weight == 1 and label.score < self.threshold and len(self._labels) >= PLENTY:
+            self._passed += 1
+            if self._passed % THINNED:
+                return False
+            label = replace(label, weight=float(THINNED))
+        self._labels.append(label)
         # One that was wrong above the threshold does not wait for its turn.
         if self._since_fit < REFIT_EVERY and (label.right or label.score < self.threshold):
             return False
@@ -107,16 +119,23 @@ class Calibration:
             + [(p.score, p.right, p.weight, False) for p in self._labels],
             key=lambda point: -point[0],
         )
-        weight = squares = wrong = seen = 0.0
+        believed = doubted = weight = squares = wrong = 0.0
         for at, (score, right, each, prior) in enumerate(points):
-            weight += each
-            squares += 0.0 if prior else each * each
-            seen += 0.0 if prior else each
-            wrong += 0.0 if right else each
+            if prior:
+                believed += each
+                doubted += 0.0 if right else each
+            else:
+                weight += each
+                squares += each * each
+                wrong += 0.0 if right else each
             if at + 1 < len(points) and points[at + 1][0] == score:
                 continue
-            count = weight * weight / squares if squares else math.inf
-            bound = upper(max(0.0, wrong - self._judge_error * seen) / weight, count)
+            # Labels that stand for others tell no more than so many that stand for themselves.
+            count = weight * weight / squares if squares else 0.0
+            seen = count * max(0.0, wrong / weight - self._judge_error) if weight else 0.0
+            fading = FADES_AT / (FADES_AT + count)
+            total = believed * fading + count
+            bound = upper((doubted * fading + seen) / total, total * total / count if count else math.inf)
             if bound <= self._limit and self._limit > 0:
                 self.threshold, self.bound = score, bound
 
