@@ -6,31 +6,24 @@ from dataclasses import replace
 
 from proxy import codings, fingerprint, freshness, headers, policy
 from proxy.books import ITEMS
-from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
 from proxy.counting import Counting, Uncounted
 from proxy.flights import Abandoned, Flight, Landing
-from proxy.gathering import Gathering
 from proxy.headers import Fields
 from proxy.ledger import Ledger
 from proxy.model import Entry, Finding, Form, Reason, Unkept
 from proxy.money import Cost
 from proxy.policy import Plan
 from proxy.ports import Dialect
-from proxy.recalling import Recalling, Sought
+from proxy.recalling import Recalling
 from proxy.receipts import FetchReceipt, Overhead
-from proxy.replay import MAX_DECODED_BYTES
+from proxy.replay import MAX_DECODED_BYTES, OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES
 from proxy.settings import CacheSettings
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.till import Till
 from proxy.usage import Usage
-
-OFF_LOOP_BYTES = 128 * 1024
-"""A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
-
-OFF_LOOP_CODED_BYTES = 8 * 1024
-"""The same for a body in a content coding, which may be many times as long when it is undone."""
+from proxy.visit import Visit
 
 BILLED = (None, Unkept.LENGTH, Unkept.CONTENT_FILTER, Unkept.ABANDONED)
 """Answers that are complete, or cut short by the provider, or by those who asked: what it said it charges for."""
@@ -65,30 +58,26 @@ class Ground:
         self._timed = timed
         self._now = now
 
-    async def land(
-        self,
-        call: Call,
-        dialect: Dialect,
-        candidate: Candidate,
-        flight: Flight,
-        landing: Landing,
-        sought: Sought | None = None,
-        gathering: Gathering | None = None,
-    ) -> None:
-        """A fetch is over: read what came, keep it if it is worth keeping, and account for it."""
-        found = await self._examine(dialect, candidate, landing, gathering)
+    def age_s(self, entry: Entry) -> float:
+        """How long ago *entry* was kept."""
+        return max(0.0, self._now() - entry.created)
+
+    async def land(self, visit: Visit, flight: Flight, landing: Landing) -> None:
+        """A fetch for *visit* is over: read what came, keep it if it is worth keeping, and account for it."""
+        candidate, gathering = visit.candidate, visit.gathering
+        found = await self._examine(visit, landing)
         if found.usage is None and landing.usage is not None:
             found = replace(found, usage=landing.usage)
         if gathering is None or gathering.bytes_in is None:
-            found = self._to_be_counted(call, dialect, candidate, landing, found)
+            found = self._to_be_counted(visit, landing, found)
         flight.examined(found)
         unkept = self._unkept(candidate.plan, landing, found)
         kept = False
         if unkept is None and candidate.plan.write:
-            unkept = await self._keep(call, dialect, candidate, landing, found, sought, gathering)
+            unkept = await self._keep(visit, landing, found)
             kept = unkept is None
         gated = candidate.plan.reason is Reason.TEMPERATURE and unkept is None
-        model, asker = candidate.model, call.asker
+        model, asker = candidate.model, visit.call.asker
 
         def cost(usage: Usage | None) -> Cost | None:
             till = self._tills[candidate.route.name]
@@ -99,8 +88,7 @@ class Ground:
             billed, bytes_in = gathering.own(found).usage, gathering.bytes_in
             spared = gathering.spared if unkept is None else None
             if spared is not None:
-                who = call.asker
-                self._ledger.spared(model, spared, cost(spared), client=who.name, team=who.team, tier=ITEMS)
+                self._ledger.spared(model, spared, cost(spared), client=asker.name, team=asker.team, tier=ITEMS)
         self._ledger.fetched(
             FetchReceipt(
                 model=model,
@@ -122,20 +110,18 @@ class Ground:
                 lambda usage: self._ledger.counted_fetch(model, usage, cost(usage), client=asker.name, team=asker.team)
             )
 
-    def _to_be_counted(
-        self, call: Call, dialect: Dialect, candidate: Candidate, landing: Landing, found: Finding
-    ) -> Finding:
+    def _to_be_counted(self, visit: Visit, landing: Landing, found: Finding) -> Finding:
         """*found*; where it is a good answer that names no usage, with the promise of a count."""
         head, body = landing.head, landing.body
         if found.usage is not None or found.unkept not in BILLED or head is None or head.status != 200 or body is None:
             return found
         late = self._counting.late(
             Uncounted(
-                dialect=dialect,
-                request=call.body if isinstance(call.body, bytes) else b"",
+                dialect=visit.dialect,
+                request=visit.call.body if isinstance(visit.call.body, bytes) else b"",
                 body=body,
                 encoding=_encoding(head.fields),
-                form=candidate.form,
+                form=visit.candidate.form,
                 model=found.model,
             )
         )
@@ -144,10 +130,8 @@ class Ground:
     async def _amend(self, entry: Entry, usage: Usage) -> None:
         await self._exact.amend(entry, usage)
 
-    async def _examine(
-        self, dialect: Dialect, candidate: Candidate, landing: Landing, gathering: Gathering | None
-    ) -> Finding:
-        head, body = landing.head, landing.body
+    async def _examine(self, visit: Visit, landing: Landing) -> Finding:
+        head, body, form, gathering = landing.head, landing.body, visit.candidate.form, visit.gathering
         if landing.error is not None or head is None:
             abandoned = isinstance(landing.error, Abandoned)
             return Finding(unkept=Unkept.ABANDONED if abandoned else Unkept.BROKE_OFF)
@@ -155,7 +139,7 @@ class Ground:
             return Finding(unkept=Unkept.TOO_LARGE)
         if head.status != 200:
             return Finding(unkept=Unkept.STATUS)
-        if policy.content_kind(head.fields) not in ("stream" if candidate.form.stream else "json", "unsaid"):
+        if policy.content_kind(head.fields) not in ("stream" if form.stream else "json", "unsaid"):
             return Finding(unkept=Unkept.UNREADABLE)
         encoding = _encoding(head.fields)
         if gathering is not None and (apart := await gathering.examine(body, encoding)) is not None:
@@ -163,25 +147,17 @@ class Ground:
         if len(body) > self._settings.max_entry_bytes:
             return Finding(unkept=Unkept.TOO_LARGE)
         if len(body) > (OFF_LOOP_CODED_BYTES if encoding else OFF_LOOP_BYTES):
-            return await asyncio.to_thread(_read_answer, dialect, body, encoding, candidate.form)
-        return _read_answer(dialect, body, encoding, candidate.form)
+            return await asyncio.to_thread(_read_answer, visit.dialect, body, encoding, form)
+        return _read_answer(visit.dialect, body, encoding, form)
 
     def _unkept(self, plan: Plan, landing: Landing, found: Finding) -> Unkept | None:
         if landing.head is None or landing.error is not None:
             return found.unkept
         return policy.keepable(landing.head.status, found, landing.head.fields, self._settings)
 
-    async def _keep(
-        self,
-        call: Call,
-        dialect: Dialect,
-        candidate: Candidate,
-        landing: Landing,
-        found: Finding,
-        sought: Sought | None,
-        gathering: Gathering | None,
-    ) -> Unkept | None:
+    async def _keep(self, visit: Visit, landing: Landing, found: Finding) -> Unkept | None:
         """Put the answer away; why it could not be, or None."""
+        candidate, dialect, gathering = visit.candidate, visit.dialect, visit.gathering
         head, body, identity = landing.head, landing.body, candidate.identity
         if head is None or body is None or identity is None:
             return Unkept.INCOMPLETE
@@ -195,7 +171,7 @@ class Ground:
         created = self._now()
         entry = Entry(
             # A Vary that this answer was the first to name narrows the key under which it is found from now on.
-            key=self._exact.narrow(identity, dialect.name, call.fields),
+            key=self._exact.narrow(identity, dialect.name, visit.call.fields),
             dialect=dialect.name,
             status=head.status,
             phrase=head.phrase,
@@ -216,11 +192,11 @@ class Ground:
             tag=candidate.asked.tag,
             namespace=candidate.asked.namespace.decode("latin-1"),
         )
-        entry = self._recalling.marked(entry, sought)
+        entry = self._recalling.marked(entry, visit.sought)
         for one in await gathering.entries(entry) if gathering is not None else (entry,):
             if not await self._exact.keep(one):
                 return Unkept.CACHE_FAULT
-        self._recalling.kept(entry, sought)
+        self._recalling.kept(entry, visit.sought)
         if found.late is not None:
             found.late.when_known(lambda usage: self._put_to(entry, usage))
         return None

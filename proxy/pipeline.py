@@ -1,57 +1,44 @@
 """The pass: how a call lives. Nothing but the order of the steps."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from proxy import allowance, fingerprint, freshness, headers, labels, money
-from proxy.ahead import Ahead
-from proxy.allowance import STRANGER, Refusal
+from proxy import allowance, fingerprint, freshness
+from proxy.allowance import STRANGER
 from proxy.budgets import Budgets
 from proxy.byhand import ByHand
-from proxy.call import Call, Candidate, Deliver, Repeat, Reply
-from proxy.clients import Client
+from proxy.call import Call, Deliver, Reply
 from proxy.counting import Counting
-from proxy.errors import Broke, Garbled, KeyRefused, Unreachable, UpstreamError
+from proxy.departures import Departures
+from proxy.errors import Garbled, KeyRefused, Unreachable, UpstreamError
 from proxy.fleet import Fleet
-from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing, Seat
-from proxy.gathering import MAX_GATHERED_BYTES, Gatherer, Gathering
+from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Seat
+from proxy.gathering import Gatherer
 from proxy.headers import Fields
-from proxy.landing import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Ground
-from proxy.leases import Lease, Leasing
+from proxy.landing import Ground
+from proxy.leases import Leasing
 from proxy.ledger import Ledger
 from proxy.meter import Meter
-from proxy.model import Apart, CutOff, Entry, Finding, Form, Key, Neighbour, Outcome, Reason, Unkept
-from proxy.money import Cost
-from proxy.pace import Paced
-from proxy.ports import Body, Dialect, Upload
-from proxy.provider import Incoming
+from proxy.model import Apart, CutOff, Neighbour, Outcome, Reason
+from proxy.ports import Dialect
 from proxy.question import Question
 from proxy.recall import Recalled
 from proxy.recalling import Recalling, why
-from proxy.receipts import Bill, Receipt
 from proxy.reception import Reception
-from proxy.replay import Replayed, replay
-from proxy.settings import CacheSettings, Config
+from proxy.replies import Replies, unread
+from proxy.settings import Config
+from proxy.settling import Settling
 from proxy.tasks import Tasks
-from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import ExactTier, Found, Missed
-from proxy.tiers.prefix import PrefixTier, Watch
-from proxy.tiers.semantic import NAME as SEMANTIC
+from proxy.tiers.prefix import PrefixTier
 from proxy.tiers.semantic import SemanticTier
 from proxy.till import Till
 from proxy.upstream import Upstream
-from proxy.usage import Method, Usage
 from proxy.usageasking import UsageAsking
-from proxy.warmth import Warmth
-
-log = logging.getLogger(__name__)
-
-NEVER_S = 1e12
-"""A time to live beyond this is none."""
+from proxy.visit import Visit
 
 
 class Pipeline:
@@ -74,18 +61,12 @@ class Pipeline:
         budgets: Budgets | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._settings: CacheSettings = config.cache
-        self._flight_settings = config.flights
-        self._replay_settings = config.replay
-        self._label_level = config.headers
+        self._settings = config.cache
         self._upstreams = upstreams
         self._exact = exact
-        self._gatherer = Gatherer(exact)
         self._ledger = ledger
-        self._tills = tills
-        self._prefix = prefix
-        self._tasks = tasks
         self._budgets = budgets
+        self._now = now
         self._reception = Reception(
             config.cache,
             semantic=config.semantic,
@@ -94,11 +75,8 @@ class Pipeline:
             shared_key=config.keys.mode == "shared",
             compat=config.compat,
         )
-        self._warmth = Warmth()
-        self._usage_asking = UsageAsking(enabled=config.accounting.request_stream_usage, now=now)
-        self._now = now
-        self._timed = config.replay.pace == "recorded"
         counting = Counting(tasks)
+        self._gatherer = Gatherer(exact)
         self._recalling = Recalling(
             semantic,
             exact=exact,
@@ -107,20 +85,33 @@ class Pipeline:
             parallel=config.semantic.parallel,
             refused_by=config.semantic.refused_by,
         )
-        self._ground = Ground(
-            config.cache,
-            exact=exact,
-            recalling=self._recalling,
-            ledger=ledger,
-            tills=tills,
-            counting=counting,
-            tasks=tasks,
-            timed=self._timed,
-            now=now,
-        )
-        self._leasing = leasing
+        self._replies = Replies(config, tills=tills, prefix=prefix, peer_matters=self._reception.peer_matters, now=now)
+        self._settling = Settling(ledger=ledger, tills=tills, now=now)
         self._refreshes = freshness.Refreshes(tasks)
         self.airspace = Airspace()
+        self._departures = Departures(
+            config,
+            upstreams=upstreams,
+            airspace=self.airspace,
+            ground=Ground(
+                config.cache,
+                exact=exact,
+                recalling=self._recalling,
+                ledger=ledger,
+                tills=tills,
+                counting=counting,
+                tasks=tasks,
+                timed=config.replay.pace == "recorded",
+                now=now,
+            ),
+            recalling=self._recalling,
+            prefix=prefix,
+            usage_asking=UsageAsking(enabled=config.accounting.request_stream_usage, now=now),
+            leasing=leasing,
+            replies=self._replies,
+            settling=self._settling,
+            tasks=tasks,
+        )
         self.by_hand = ByHand(
             reception=self._reception,
             exact=exact,
@@ -140,19 +131,11 @@ class Pipeline:
         try:
             refused = allowance.of_unread(call, self._budgets)
             if refused is not None:
-                await deliver(self._refused(refused))
+                await deliver(self._replies.refused(refused))
                 return
             upstream = self._upstreams[call.way.unread.name]
             async with await upstream.ask(call.method, call.target, call.fields, call.body) as answer:
-                await deliver(
-                    Reply(
-                        status=answer.status,
-                        phrase=answer.phrase,
-                        head=headers.block(answer.fields),
-                        body=answer,
-                        sized=b"content-length" in answer.fields and b"transfer-encoding" not in answer.fields,
-                    )
-                )
+                await deliver(unread(answer))
         finally:
             self._ledger.forwarded()
 
@@ -170,19 +153,19 @@ class Pipeline:
         """A WebSocket is asked for: why it is refused, or None where the provider decides."""
         self._ledger.forwarded()
         refused = allowance.of_unread(call, self._budgets, websocket=True)
-        return self._refused(refused) if refused is not None else None
+        return self._replies.refused(refused) if refused is not None else None
 
     def turned_away(self, call: Call) -> Reply:
         """*call* came without a key that is good."""
+        reply = self._replies.refused(STRANGER)
         if call.dialect is None:
             self._ledger.forwarded()
         else:
             meter = Meter(0.0)
             meter.refuse(STRANGER.reason)
-            meter.begin(reply := self._refused(STRANGER), 0.0)
+            meter.begin(reply, 0.0)
             self._ledger.record(meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED))
-            return reply
-        return self._refused(STRANGER)
+        return reply
 
     async def serve(self, call: Call, dialect: Dialect, deliver: Deliver) -> None:
         """A call on a cached path: recognise it, or fetch and record its answer; account for it at the end."""
@@ -199,13 +182,13 @@ class Pipeline:
             candidate = await self._reception.consider(call, dialect)
             meter.consider(candidate)
             try:
-                await self._answer(call, dialect, candidate, meter, begin)
+                await self._answer(Visit(call, dialect, candidate, meter, candidate.plan.reason), begin)
             except (UpstreamError, Abandoned) as error:
                 reason = reason_of(error)
                 meter.fail(reason)
                 if meter.status:
                     raise
-                await begin(self._refusal(reason, str(error), status=502))
+                await begin(self._replies.error(reason, str(error), status=502))
         except Lagged:
             meter.fail(Reason.LAGGED)
             raise
@@ -219,396 +202,158 @@ class Pipeline:
         finally:
             # Who left before the request was read is no request.
             if meter.considered or meter.cut is not CutOff.CLIENT_LEFT:
-                self._account(meter, call, clock())
+                self._settling.account(meter, call, clock())
 
-    def _account(self, meter: Meter, call: Call, now: float) -> None:
-        """The one receipt of a call, and for one who joined what that spared, as soon as it is known."""
-        flight = meter.flight
-        bill = meter.bill = Bill() if flight is not None else meter.bill
-        self._ledger.record(meter.receipt(call, total_s=now - meter.started, cut=meter.cut))
-        if (
-            meter.outcome is Outcome.JOINED
-            and meter.cut is CutOff.DELIVERED
-            and meter.status == 200
-            and flight is not None
-            and bill is not None
-        ):
-            flight.when_examined(partial(self._spared, bill, meter.model, call.asker, self._tills[meter.route]))
-
-    def _spared(self, bill: Bill, model: str, who: Client, till: Till, found: Finding) -> None:
-        # An answer that is only cut short was worth its price to whoever asked; an error inside was worth nothing.
-        if found.unkept in (None, Unkept.LENGTH, Unkept.CONTENT_FILTER):
-            cost = self._cost(till, model, found, found.usage)
-            self._ledger.spared(model, found.usage, cost, client=who.name, team=who.team)
-            self._settle(bill, model, till, None, found)
-            if found.late is not None:
-                found.late.when_known(
-                    lambda usage: self._ledger.counted_spared(
-                        model, usage, self._cost(till, model, found, usage), client=who.name, team=who.team
-                    )
-                )
-
-    def _settle(self, bill: Bill, model: str, till: Till, gathering: Gathering | None, found: Finding) -> None:
-        """What a fetch cost is known when it has landed, or when its tokens were counted."""
-        found = gathering.own(found) if gathering is not None else found
-        bill.settle(found.usage, self._cost(till, model, found, found.usage))
-        if found.late is not None:
-            found.late.when_known(lambda usage: bill.settle(usage, self._cost(till, model, found, usage)))
-
-    def _cost(self, till: Till, model: str, found: Finding, usage: Usage | None) -> Cost | None:
-        return till.cost(found.model or model, found.service_tier, usage, self._now())
-
-    async def _answer(self, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter, deliver: Deliver) -> None:
-        """Look up, join, or fetch."""
-        plan, identity = candidate.plan, candidate.identity
-        refused = allowance.of_model(call, candidate)
-        if refused is not None:
-            meter.refuse(refused.reason)
-            await deliver(self._refused(refused))
-            return
-        generation: int | None = self._exact.generation
-        stale: Entry | None = None
-        key = self._exact.narrow(identity, dialect.name, call.fields) if identity is not None else None
-        reason, meter.key = plan.reason, key
-        gathering = self._gatherer.open(call, candidate, dialect.name) if plan.write else None
-        if plan.read and key is not None:
-            found = await self._exact.look_up(key, max_age_s=candidate.asked.max_age_s)
-            if isinstance(found, Missed) and gathering is not None:
-                found, generation = await gathering.look_up(max_age_s=candidate.asked.max_age_s), None
-            if isinstance(found, Found):
-                again = await self._replay(found.entry, call, candidate.form, dialect)
-                if isinstance(again, Replayed):
-                    if gathering is None:
-                        self._reception.remember(call, dialect, candidate)
-                    self._recalling.seen(call, candidate, found.entry)
-                    await deliver(self._hit(found, again, candidate, call, meter, generation))
-                    return
-                reason = again
-            else:
-                reason, stale = found.reason, found.stale
-        if stale is not None and freshness.may_precede_refresh(stale, self._now(), self._settings):
-            reply = await self._expired(stale, Reason.STALE_WHILE_REVALIDATE, call, dialect, candidate, meter)
-            if reply is not None and self._refresh(key, call, dialect, candidate):
-                await deliver(reply)
-                return
-        if candidate.asked.only_if_cached:
-            meter.outcome, meter.reason = Outcome.ERROR, Reason.NOT_CACHED
-            await deliver(
-                self._refusal(Reason.NOT_CACHED, "nothing is kept for this request (only-if-cached)", status=504)
-            )
+    async def _answer(self, visit: Visit, deliver: Deliver) -> None:
+        """Refuse, recognise, join or fetch: the first of them that comes to something."""
+        reply = self._refuse(visit) or await self._recognise(visit) or self._give_up(visit)
+        if reply is not None:
+            await deliver(reply)
             return
 
         # From here to take-off nothing waits: of many calls that come at once one leads and all others find it.
-        sought = self._recalling.seek(call, candidate, key)
-        form = (key, candidate.form, call.fields.all(b"accept-encoding"))
-        # A flight that may be given another question's answer is only for those who take one; any other is for all.
-        takes = sought is not None and sought.inquiry is not None
-        course = (*form, takes) if plan.write else None
-        aloft = self.airspace.find(course) or self.airspace.find((*form, False)) if plan.join and course else None
+        visit.sought = self._recalling.seek(visit.call, visit.candidate, visit.key)
+        courses = visit.courses() if visit.candidate.plan.write else ()
+        course = courses[0] if courses else None
+        aloft = self._aloft(courses) if visit.candidate.plan.join else None
         if aloft is not None:
-            seat = aloft.board()
-            meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, aloft
-            try:
-                head = await self._head(seat, stale)
-                if head is None:
-                    if reply := await self._stands_in(stale, call, dialect, candidate, meter):
-                        await deliver(reply)
-                        return
-                    head = await seat.head()
-                if isinstance(head, Recalled):
-                    if sought is not None and sought.takes(head):
-                        await deliver(await self._similar(head, call, candidate, dialect, meter))
-                        return
-                elif _fits(head.fields, call.fields, aloft.request_fields):
-                    await deliver(self._passed_on(seat, head, key, meter))
-                    return
-            finally:
-                seat.leave()
+            if await self._join(visit, aloft, deliver):
+                return
             course = None
-
-        refused = allowance.of_money(call, self._budgets)
-        if refused is not None:
-            meter.refuse(refused.reason)
-            meter.flight = None
-            await deliver(self._refused(refused))
+        reply = self._refuse_cost(visit)
+        if reply is not None:
+            await deliver(reply)
             return
+        await self._fetch(visit, course, deliver)
 
-        meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
-        meter.reason, meter.flight, meter.bill = reason, None, Bill()
-        meter.inputs_found = gathering.found if gathering is not None else 0
-        finish = plan.write and self._settings.finish_abandoned
-        watch = self._prefix.watch(call, dialect, candidate)
-
-        async def replayed(entry: Entry) -> Replayed | None:
-            again = await self._replay(entry, call, candidate.form, dialect)
-            return again if isinstance(again, Replayed) else None
-
-        async def fits(entry: Entry) -> bool:
-            return await replayed(entry) is not None
-
-        async def fetched(entry: Entry) -> Replayed | None:
-            # What is kept may be what was too old a moment ago.
-            most_s = candidate.asked.max_age_s
-            return await replayed(entry) if most_s is None or self._now() - entry.created <= most_s else None
-
-        # A stream that waited for another process to have it whole would come late; a store that fails knows of none.
-        shared = course is not None and plan.join and gathering is None and reason is not Reason.CACHE_FAULT
-        lease = self._leasing.lease(key, fetched) if shared and key and not candidate.form.stream else None
-        ahead = self._ahead(call, candidate, watch, gathering, lease)
-        recall = self._recalling.recall(sought, ahead, fits)
-        flight = self._flight(call, ahead, recall, gathering, finish_abandoned=finish)
-        flight.when_examined(partial(self._settle, meter.bill, meter.model, self._tills[meter.route], gathering))
-        if watch is not None and lease is None:
-            flight.when_examined(partial(self._prefix.landed, watch))
-        seat = flight.board()
-        if course is not None:
-            self.airspace.enter(course, flight)
-
-        async def landed(landing: Landing) -> None:
-            elsewhere = lease.found if lease is not None else None
-            try:
-                if elsewhere is not None:
-                    usage, tier = elsewhere.usage, elsewhere.service_tier
-                    flight.examined(Finding(usage=usage, model=elsewhere.model, service_tier=tier))
-                elif flight.recalled is None:
-                    if watch is not None and lease is not None:
-                        flight.when_examined(partial(self._prefix.landed, watch))
-                    await self._ground.land(call, dialect, candidate, flight, landing, sought, gathering)
-            finally:
-                if course is not None:
-                    self.airspace.exit(course, flight)
-                if lease is not None:
-                    lease.end()
-
-        flight.take_off(self._tasks, landed)
-        try:
-            head = await self._head(seat, stale)
-            if head is None:
-                if reply := await self._stands_in(stale, call, dialect, candidate, meter):
-                    await deliver(reply)
-                    return
-                head = await seat.head()
-            if isinstance(head, Recalled):
-                await deliver(await self._similar(head, call, candidate, dialect, meter))
-            else:
-                if lease is not None and lease.found is not None:
-                    meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, flight
-                await deliver(self._passed_on(seat, head, key, meter, apart=why(sought)))
-        finally:
-            seat.leave()
-
-    async def _head(self, seat: Seat, stale: Entry | None) -> Head | Recalled | None:
-        """The head of what is fetched; None where the provider failed and *stale* may stand in for its answer."""
-        if stale is None or not freshness.may_stand_in(stale, self._now(), self._settings):
-            return await seat.head()
-        try:
-            head = await seat.head()
-        except UpstreamError:
+    def _refuse(self, visit: Visit) -> Reply | None:
+        """Why the client may not ask for this model, if so."""
+        refused = allowance.of_model(visit.call, visit.candidate)
+        if refused is None:
             return None
-        return None if isinstance(head, Head) and freshness.is_outage(head.status) else head
+        visit.meter.refuse(refused.reason)
+        return self._replies.refused(refused)
 
-    async def _stands_in(
-        self, stale: Entry | None, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter
-    ) -> Reply | None:
-        if stale is None:
+    async def _recognise(self, visit: Visit) -> Reply | None:
+        """What is kept, if the call may have it."""
+        call, candidate, plan = visit.call, visit.candidate, visit.candidate.plan
+        generation: int | None = self._exact.generation
+        if candidate.identity is not None:
+            visit.key = visit.meter.key = self._exact.narrow(candidate.identity, visit.dialect.name, call.fields)
+        visit.gathering = self._gatherer.open(call, candidate, visit.dialect.name) if plan.write else None
+        if not plan.read or visit.key is None:
             return None
-        return await self._expired(stale, Reason.STALE_IF_ERROR, call, dialect, candidate, meter)
-
-    async def _expired(
-        self, entry: Entry, reason: Reason, call: Call, dialect: Dialect, candidate: Candidate, meter: Meter
-    ) -> Reply | None:
-        """An answer that has expired, marked as such; None where it cannot be given in the form asked for."""
-        again = await self._replay(entry, call, candidate.form, dialect)
+        found = await self._exact.look_up(visit.key, max_age_s=candidate.asked.max_age_s)
+        if isinstance(found, Missed) and visit.gathering is not None:
+            found, generation = await visit.gathering.look_up(max_age_s=candidate.asked.max_age_s), None
+        if isinstance(found, Missed):
+            visit.reason, visit.stale = found.reason, found.stale
+            return await self._recognise_expired(visit)
+        again = await self._replies.replay(visit, found.entry)
         if isinstance(again, Reason):
+            visit.reason = again
             return None
-        meter.flight = meter.bill = None
-        found = Found(entry, max(0.0, self._now() - entry.created))
-        return self._hit(found, replace(again, reason=reason), candidate, call, meter, generation=None)
+        if visit.gathering is None:
+            self._reception.remember(call, visit.dialect, candidate)
+        self._recalling.seen(call, candidate, found.entry)
+        return self._replies.hit(visit, found, again, generation=generation)
 
-    def _refresh(self, key: Key | None, call: Call, dialect: Dialect, candidate: Candidate) -> bool:
+    async def _recognise_expired(self, visit: Visit) -> Reply | None:
+        """What is kept and has expired, where it may be given while its successor is fetched."""
+        stale = visit.stale
+        if stale is None or not freshness.may_precede_refresh(stale, self._now(), self._settings):
+            return None
+        again = await self._replies.replay(visit, stale)
+        if isinstance(again, Reason) or not self._refresh(visit):
+            return None
+        again = replace(again, reason=Reason.STALE_WHILE_REVALIDATE)
+        return self._replies.hit(visit, Found(stale, max(0.0, self._now() - stale.created)), again)
+
+    def _refresh(self, visit: Visit) -> bool:
         """Fetch the successor of an expired answer for nobody in particular; False where too much is under way."""
-        asked = replace(candidate.asked, no_cache=True)
-        anew = replace(candidate, asked=asked, plan=replace(candidate.plan, read=False, join=False), unasked=True)
+        candidate = visit.candidate
+        asked, plan = replace(candidate.asked, no_cache=True), replace(candidate.plan, read=False, join=False)
+        anew = replace(candidate, asked=asked, plan=plan, unasked=True)
         # Nobody asked for it, so nobody's receipt is made of this.
         meter = Meter(time.perf_counter())
         meter.consider(anew)
-        fetch = partial(self._answer, call, dialect, anew, meter, freshness.let_pass)
-        return self._refreshes.begin((key, candidate.form), fetch)
+        unasked = Visit(visit.call, visit.dialect, anew, meter, plan.reason)
+        return self._refreshes.begin((visit.key, candidate.form), partial(self._answer, unasked, freshness.let_pass))
 
-    async def _similar(
-        self, found: Recalled, call: Call, candidate: Candidate, dialect: Dialect, meter: Meter
-    ) -> Reply:
-        """The answer to another question."""
-        again = await self._replay(found.entry, call, candidate.form, dialect)
-        if isinstance(again, Reason):
-            # It could be given a moment ago, to the one who leads.
-            raise Broke("a recorded answer can no longer be given")
-        meter.flight = None
-        return self._hit(
-            Found(found.entry, found.age_s),
-            replace(again, reason=Reason.SIMILAR),
-            candidate,
-            call,
-            meter,
-            generation=None,
-            recalled=found,
-        )
+    def _give_up(self, visit: Visit) -> Reply | None:
+        """The refusal for a request that wants nothing but what is kept."""
+        if not visit.candidate.asked.only_if_cached:
+            return None
+        visit.meter.refuse(Reason.NOT_CACHED)
+        message = "nothing is kept for this request (only-if-cached)"
+        return self._replies.error(Reason.NOT_CACHED, message, status=504)
 
-    async def _replay(self, entry: Entry, call: Call, form: Form, dialect: Dialect) -> Replayed | Reason:
-        accepted = call.fields.tokens(b"accept-encoding")
-        again = partial(
-            replay, entry, form=form, accept_encoding=accepted, dialect=dialect, settings=self._replay_settings
-        )
-        long = len(entry.body) > (OFF_LOOP_CODED_BYTES if entry.encoding else OFF_LOOP_BYTES)
-        if long and (form != entry.form or entry.encoding or self._replay_settings.fresh_ids):
-            return await asyncio.to_thread(again)
-        return again()
+    def _refuse_cost(self, visit: Visit) -> Reply | None:
+        """Why the client may not cost anything, if so."""
+        refused = allowance.of_money(visit.call, self._budgets)
+        if refused is None:
+            return None
+        visit.meter.refuse(refused.reason)
+        visit.meter.flight = None
+        return self._replies.refused(refused)
 
-    def _hit(
-        self,
-        found: Found,
-        again: Replayed,
-        candidate: Candidate,
-        call: Call,
-        meter: Meter,
-        generation: int | None,
-        recalled: Recalled | None = None,
-    ) -> Reply:
-        entry, tier = found.entry, EXACT if recalled is None else SEMANTIC
-        meter.outcome, meter.reason, meter.tier, meter.saved = Outcome.HIT, again.reason, tier, entry
-        usage = meter.saved_usage = entry.usage
-        meter.inputs_found = meter.inputs
-        till = self._tills[candidate.route.name]
+    def _aloft(self, courses: Sequence[Hashable]) -> Flight | None:
+        """The flight to join on the first of *courses* that has one."""
+        return next((flight for course in courses if (flight := self.airspace.find(course)) is not None), None)
 
-        def cost_at(now: float) -> Cost | None:
-            return till.cost(entry.model, entry.service_tier, usage, now)
+    async def _join(self, visit: Visit, aloft: Flight, deliver: Deliver) -> bool:
+        """Follow a fetch that somebody else has begun; False where its answer is not for this call."""
+        meter = visit.meter
+        meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, aloft
+        seat = aloft.board()
+        try:
+            match await self._begun(visit, seat):
+                case Reply() as reply:
+                    await deliver(reply)
+                case Recalled() as found:
+                    if visit.sought is None or not visit.sought.takes(found):
+                        return False
+                    await deliver(await self._replies.similar(visit, found))
+                case Head() as head:
+                    if not _fits(head.fields, visit.call.fields, aloft.request_fields):
+                        return False
+                    await deliver(self._replies.passed_on(visit, seat, head))
+        finally:
+            seat.leave()
+        return True
 
-        def net_at(now: float) -> Cost | None:
-            return self._warmth.cost(
-                entry, usage, now, till=till, rule=lambda: self._prefix.rule(candidate.route.name, entry.model)
-            )
+    async def _fetch(self, visit: Visit, course: Hashable | None, deliver: Deliver) -> None:
+        """Ask the provider, or whoever may stand in for it."""
+        meter, plan = visit.meter, visit.candidate.plan
+        meter.outcome = Outcome.BYPASS if plan.bypass else Outcome.MISS
+        meter.reason, meter.flight = visit.reason, None
+        meter.inputs_found = visit.gathering.found if visit.gathering is not None else 0
+        departed = self._departures.take_off(visit, course)
+        try:
+            match await self._begun(visit, departed.seat):
+                case Reply() as reply:
+                    await deliver(reply)
+                case Recalled() as found:
+                    await deliver(await self._replies.similar(visit, found))
+                case Head() as head:
+                    if departed.elsewhere:
+                        meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, departed.flight
+                    await deliver(self._replies.passed_on(visit, departed.seat, head, apart=why(visit.sought)))
+        finally:
+            departed.seat.leave()
 
-        meter.saved_cost = net_at(self._now())
-
-        def head_at(now: float) -> bytes:
-            left_s, cost = entry.expires - now, cost_at(now)
-            return again.head + labels.labels(
-                self._label_level,
-                Outcome.HIT,
-                again.reason,
-                key=entry.key,
-                tier=tier,
-                recalled=recalled,
-                age_s=max(0, int(now - entry.created)),
-                ttl_s=int(left_s) if left_s < NEVER_S else None,
-                saved_tokens=usage.total_tokens if usage is not None else None,
-                saved_method=usage.method if usage is not None else Method.MEASURED,
-                saved_usd=money.text(cost.usd) if cost is not None else None,
-            )
-
-        body: bytes | Body = again.body
-        repeat = None
-        if again.exact and entry.marks and self._timed:
-            body = Paced(again.body, entry.marks)
-        else:
-            meter.body = again.body
-            # What the request says about age, or who sent it through which proxy, may decide otherwise next time.
-            if (
-                generation is not None
-                and candidate.asked.max_age_s is None
-                and not (self._reception.peer_matters or self._replay_settings.fresh_ids)
-            ):
-                receipt = meter.receipt(call, total_s=0.0, cut=CutOff.DELIVERED)
-
-                def receipt_at(now: float) -> Receipt:
-                    cost = net_at(now)
-                    return receipt if cost == receipt.saved_cost else replace(receipt, saved_cost=cost)
-
-                repeat = Repeat(entry=entry, head_at=head_at, receipt_at=receipt_at, generation=generation)
-        return Reply(
-            status=entry.status,
-            phrase=entry.phrase,
-            head=head_at(self._now()),
-            body=body,
-            sized=not again.chunked,
-            outcome=Outcome.HIT,
-            reason=again.reason,
-            repeat=repeat,
-        )
-
-    def _passed_on(self, seat: Seat, head: Head, key: Key | None, meter: Meter, apart: Apart | None = None) -> Reply:
-        fields = head.fields
-        said = labels.labels(self._label_level, meter.outcome, meter.reason, key=key, apart=apart)
-        # A cookie is for the one whose request it answers; a CDN's own x-cache would contradict ours.
-        unsaid = headers.CDN_LABELS if said else frozenset()
-        if meter.outcome is Outcome.JOINED:
-            unsaid |= headers.COOKIES
-        return Reply(
-            status=head.status,
-            phrase=head.phrase,
-            head=headers.block(fields, without=unsaid) + said,
-            body=seat,
-            sized=b"content-length" in fields and b"transfer-encoding" not in fields,
-            outcome=meter.outcome,
-            reason=meter.reason,
-        )
-
-    def _refused(self, refused: Refusal) -> Reply:
-        return self._refusal(refused.reason, refused.message, status=refused.status, more=refused.more)
-
-    def _refusal(self, reason: Reason, message: str, *, status: int, more: bytes = b"") -> Reply:
-        body = labels.error_body(message, reason)
-        head = b"Content-Type: application/json\r\nContent-Length: %d\r\n%b" % (len(body), more)
-        return Reply(
-            status=status,
-            phrase=labels.PHRASES[status],
-            head=head + labels.labels(self._label_level, Outcome.ERROR, reason),
-            body=body,
-            sized=True,
-            outcome=Outcome.ERROR,
-            reason=reason,
-        )
-
-    def _ahead(
-        self,
-        call: Call,
-        candidate: Candidate,
-        watch: Watch | None,
-        gathering: Gathering | None,
-        lease: Lease | None,
-    ) -> Ahead:
-        async def send(fields: Fields, body: bytes | Upload | None) -> Incoming:
-            return await self._upstreams[candidate.route.name].ask(call.method, call.target, fields, body)
-
-        async def steer(fields: Fields, body: bytes | Upload | None) -> Incoming:
-            return await (self._prefix.ask(send, fields, body, watch) if watch is not None else send(fields, body))
-
-        async def ask() -> Incoming:
-            if gathering is not None:
-                return await gathering.ask(send)
-            return await self._usage_asking.ask(steer, call, candidate)
-
-        return Ahead(ask if lease is None else partial(lease.answer, ask), self._tasks)
-
-    def _flight(
-        self,
-        call: Call,
-        ahead: Ahead,
-        recall: Callable[[], Awaitable[Recalled | None]] | None,
-        gathering: Gathering | None,
-        *,
-        finish_abandoned: bool,
-    ) -> Flight:
-        return Flight(
-            ahead.answer,
-            recall=recall,
-            request_fields=call.fields,
-            max_record_bytes=max(MAX_GATHERED_BYTES if gathering else 0, self._settings.max_entry_bytes),
-            max_lead_bytes=self._flight_settings.max_lead_bytes,
-            max_lag_bytes=self._flight_settings.max_lag_bytes,
-            finish_abandoned=finish_abandoned,
-            timed=self._timed,
-        )
+    async def _begun(self, visit: Visit, seat: Seat) -> Head | Recalled | Reply:
+        """What begins to come; an expired answer where the provider fails and that may stand in for its own."""
+        stale = visit.stale
+        if stale is not None and freshness.may_stand_in(stale, self._now(), self._settings):
+            try:
+                head = await seat.head()
+                failed = isinstance(head, Head) and freshness.is_outage(head.status)
+            except UpstreamError:
+                failed = True
+            if failed and (reply := await self._replies.expired(visit, stale, Reason.STALE_IF_ERROR)) is not None:
+                return reply
+        return await seat.head()
 
 
 def _fits(answered: Fields, mine: Fields, leaders: Fields) -> bool:

@@ -13,6 +13,12 @@ from proxy.settings import ReplaySettings
 
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 
+OFF_LOOP_BYTES = 128 * 1024
+"""A JSON text above this is read in a thread: it takes more than a millisecond, and others are waiting."""
+
+OFF_LOOP_CODED_BYTES = 8 * 1024
+"""The same for a body in a content coding, which may be many times as long when it is undone."""
+
 DESCRIBING = frozenset({b"content-length", b"content-encoding", b"content-type", b"content-md5", b"digest", b"etag"})
 """Fields that describe the recorded octets and do not hold for others."""
 
