@@ -231,6 +231,7 @@ class PrefixSettings:
     mode: str = setting("observe", choices=PREFIX_MODES)
     mode_by_upstream: Mapping[str, str] = setting({}, choices=PREFIX_MODES)
     mode_by_model: Mapping[str, str] = setting({}, choices=PREFIX_MODES)
+    mode_by_client: Mapping[str, str] = setting({}, choices=PREFIX_MODES)
     provider: str = ""
     rules_file: str = ""
     diagnose: bool = True

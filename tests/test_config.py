@@ -121,6 +121,7 @@ OTHER: dict[str, Any] = {
     "prefix.mode": "off",
     "prefix.mode_by_upstream": {"claude": "off"},
     "prefix.mode_by_model": {"gpt-4o*": "off"},
+    "prefix.mode_by_client": {"ann": "act"},
     "prefix.provider": "vllm",
     "prefix.rules_file": "rules.yaml",
     "prefix.diagnose": False,

@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.call import Call, Candidate
+from proxy.clients import Client
 from proxy.dialects import BY_SUFFIX
 from proxy.headers import Fields
 from proxy.model import WHOLE, Finding, Key, Reason, TenantId
@@ -240,6 +242,19 @@ def test_what_is_held_out_is_compared_with() -> None:
     asyncio.run(play())
     assert (tier.account.acted.requests, tier.account.observed.requests) == (0, 60)
     assert tier.account.held_out.requests == tier.steering.counts.held_out > 50
+
+
+def test_a_client_may_be_treated_in_its_own_way() -> None:
+    tier = tier_for("anthropic", [0.0], mode="observe", mode_by_client={"ann": "act"})
+    body = json.dumps(claude(1)).encode()
+    call, candidate = call_of(body, "messages", "claude-sonnet-4-5")
+    assert call.dialect is not None
+    modes = []
+    for client in (None, Client(name="bob"), Client(name="ann")):
+        watch = tier.watch(replace(call, client=client), call.dialect, candidate)
+        assert watch is not None
+        modes.append((watch.mode, watch.acts))
+    assert modes == [("observe", False), ("observe", False), ("act", True)]
 
 
 # --- splices ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from proxy.prefix.learner import Learner
 from proxy.prefix.prompt import Part, Prompt, Segment, prompt_of, steers_itself
 from proxy.prefix.pulse import Pulse
 from proxy.prefix.reach import NOWHERE, reach
-from proxy.prefix.texts import KnownPrompts, Prefixes
 
 RULES = rules.read()
 ANTHROPIC = RULES.find("api.anthropic.com", "claude-sonnet-5")
@@ -251,7 +250,7 @@ def test_the_render_order_of_each_dialect() -> None:
     assert prompt_of("embeddings", {"input": "x"}) is None
 
 
-# --- system prompts, rates, and the guide's views --------------------------------------------------------------------
+# --- system prompts and rates ----------------------------------------------------------------------------------------
 
 
 def test_the_system_prompts_that_are_known() -> None:
@@ -270,35 +269,3 @@ def test_a_pulse_forgets() -> None:
     assert 55 < pulse.per_minute(599.0) < 65
     assert pulse.per_minute(599.0 + 600) < 0.1
     assert "/min" in repr(pulse)
-
-
-@given(
-    st.text(st.sampled_from("ab"), min_size=1), st.text(st.sampled_from("ab")), st.lists(st.text(st.sampled_from("ab")))
-)
-def test_the_longest_shared_prefix_of_texts(start: str, rest: str, others: list[str]) -> None:
-    known = Prefixes(capacity=100, min_length=1)
-    for other in (*others, start):
-        known.add(other)
-    found = known.longest(start + rest)
-    expected = max((o for o in (*others, start) if (start + rest).startswith(o)), key=len)
-    assert found == expected
-
-
-def test_texts_are_bounded_and_short_ones_are_none() -> None:
-    known = Prefixes(capacity=2, min_length=3)
-    assert known.longest("ab") is None
-    for word in ("abc", "abd", "abe"):
-        known.add(word)
-    known.add("ab")
-    assert (len(known), known.longest("abc"), known.longest("abex")) == (2, None, "abe")
-    assert (known.hits, known.misses) == (1, 2)
-
-
-def test_known_prompts_count_their_uses() -> None:
-    known = KnownPrompts(capacity=2, now=iter([1.0, 2.0, 3.0, 4.0]).__next__)
-    for each in ("be brief", "be brief", "be long", "be kind"):
-        known.use(each)
-    assert [(use.prompt, use.uses) for use in known.uses()] == [("be brief", 2), ("be kind", 1)]
-    assert known.uses()[0].first_s == 1.0
-    assert known.uses()[0].last_s == 2.0
-    assert known.uses()[0].tokens == 2

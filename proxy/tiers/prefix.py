@@ -187,7 +187,7 @@ class PrefixTier:
         """*call* is about to go to the provider; None where there is nothing to watch."""
         if dialect.name not in DIALECTS or not isinstance(call.body, bytes):
             return None
-        mode = self._mode(candidate)
+        mode = self._mode(call, candidate)
         if mode == "off":
             return None
         rule = self.rule(candidate.route.name, candidate.model)
@@ -247,13 +247,15 @@ class PrefixTier:
         watch.body = b""
         return action, changed
 
-    def _mode(self, candidate: Candidate) -> str:
+    def _mode(self, call: Call, candidate: Candidate) -> str:
         settings = self._settings
         mode = settings.mode_by_upstream.get(candidate.route.name or "default", settings.mode)
         for pattern, said in settings.mode_by_model.items():
             if fnmatchcase(candidate.model, pattern):
                 mode = said
                 break
+        if call.client is not None:
+            mode = settings.mode_by_client.get(call.client.name, mode)
         asked = candidate.asked.prefix
         # A request may ask for less, never for more.
         return asked if asked and PREFIX_MODES.index(asked) < PREFIX_MODES.index(mode) else mode
