@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,8 @@ class Example:
     runs: str
     """``python`` where the tests run, ``frameworks`` or ``node``."""
 
-    def command(self) -> list[str]:
-        """How it is started; skips where what it needs is not here."""
+    def command(self, folder: Path) -> list[str]:
+        """How it is started, with *folder* to work in; skips where what it needs is not here."""
         file = str(EXAMPLES / self.name)
         match self.runs:
             case "python":
@@ -190,7 +190,9 @@ class Example:
                 node = shutil.which("node")
                 if node is None or not NODE_MODULES.is_dir():
                     pytest.skip("node or its packages are not installed (make clients)")
-                return [node, file]
+                # Node looks for packages beside the file that it runs.
+                (folder / "node_modules").symlink_to(NODE_MODULES, target_is_directory=True)
+                return [node, shutil.copy(file, str(folder))]
 
 
 ALL = (
@@ -231,18 +233,6 @@ def test_every_example_is_tried_here() -> None:
     assert tried == {file.name for file in EXAMPLES.iterdir() if file.suffix in (".py", ".mjs")}
 
 
-@pytest.fixture
-def modules() -> Iterator[None]:
-    """Node looks for its packages beside the file that it runs."""
-    link = EXAMPLES / "node_modules"
-    if NODE_MODULES.is_dir() and not link.exists():
-        link.symlink_to(NODE_MODULES, target_is_directory=True)
-        yield
-        link.unlink()
-    else:
-        yield
-
-
 def said(command: list[str], origin: str, home: Path) -> str:
     """What an example prints with the provider, or the proxy, at *origin*."""
     environment = {
@@ -260,12 +250,11 @@ def said(command: list[str], origin: str, home: Path) -> str:
     return ended.stdout
 
 
-@pytest.mark.usefixtures("modules")
 @pytest.mark.parametrize("example", ALL, ids=lambda example: f"{example.runs}-{example.name}")
 def test_an_example_says_the_same_directly_through_a_miss_and_through_a_hit(
     example: Example, start_proxy: StartProxy, tmp_path: Path
 ) -> None:
-    command = example.command()
+    command = example.command(tmp_path)
     ways = start_proxy()
     ways.provider.on("cache", PROVIDER)
     straight = said(command, ways.provider.origin, tmp_path)
