@@ -112,7 +112,9 @@ class Gathering:
             return Found(entry, age_s=max(each.age_s for each in found.values()))
         if self._kept:
             return Missed(Reason.PARTLY_FOUND)
-        return next((each for each in outcomes if isinstance(each, Missed)), Missed(Reason.NOT_FOUND))
+        # What has expired is a part: it cannot stand in for the whole.
+        reasons = (each.reason for each in outcomes if isinstance(each, Missed))
+        return Missed(next(reasons, Reason.NOT_FOUND))
 
     def _whole(self) -> Entry:
         """What is kept, as the provider would have sent it for the whole."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -246,6 +247,18 @@ def test_the_ledger_counts_inputs_and_what_was_spared(start_proxy: StartProxy) -
     assert measured["saved"]["input"] == saved
     tiers = shown["tiers"]
     assert tiers["items"]["tokens"]["saved"]["input"] == sum(map(tokens, (one, two)))
+
+
+def test_an_expired_part_never_stands_in_for_the_whole(start_proxy: StartProxy) -> None:
+    ways = start_proxy(cache__stale_while_revalidate_s="3600", cache__stale_if_error_s="3600")
+    ways.plays(provides())
+    one, two = f"one {ways.nonce}", f"two {ways.nonce}"
+    short = (("x-askonce-ttl", "1"),)
+    ways.through(ways.post(PATH, answers.compact({"model": MODEL, "input": [one, two]}), headers=short))
+    settled(ways.proxy, requests=0, fetches=0)
+    time.sleep(1.1)
+    assert embed(ways, [two, one]) == ("MISS not_found", expected([two, one]))
+    assert embed(ways, [one, two]) == ("HIT found", expected([one, two]))
 
 
 def test_only_if_cached_needs_every_input(ways: Ways) -> None:
