@@ -1,6 +1,7 @@
 """The verifier: its features, its trees and its cross-encoder, on the weights that are shipped."""
 
 import asyncio
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,18 @@ FOUND = places.find("")
 needs_model = pytest.mark.skipif(FOUND is None, reason="the model is not here: `askonce model fetch` brings it")
 
 
-@pytest.fixture(scope="module")
-def staged() -> Stages:
+@cache
+def loaded() -> Stages:
     """The shipped weights on the model, loaded once."""
     if FOUND is None:
         pytest.skip("the model is not here: `askonce model fetch` brings it")
     return stages.stages(encoding.load(FOUND))
+
+
+@pytest.fixture
+def staged() -> Stages:
+    """The shipped weights on the model."""
+    return loaded()
 
 
 def judged(staged: Stages, asked: str, *cached: str) -> tuple[Judgement, ...]:
@@ -86,19 +93,19 @@ texts = st.text(max_size=200) | st.sampled_from(["", "?", "a", "你好", "👍�
 
 
 @needs_model
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(asked=texts, cached=texts)
-def test_any_two_texts_have_a_score_between_nothing_and_one(staged: Stages, asked: str, cached: str) -> None:
-    (judgement,) = judged(staged, asked, cached)
+def test_any_two_texts_have_a_score_between_nothing_and_one(asked: str, cached: str) -> None:
+    (judgement,) = judged(loaded(), asked, cached)
     assert 0.0 <= judgement.score <= 1.0
     assert 0.0 <= judgement.fast <= 1.0
 
 
 @needs_model
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(one=texts, other=texts)
-def test_what_the_trees_see_does_not_depend_on_which_text_was_first(staged: Stages, one: str, other: str) -> None:
-    rows = []
+def test_what_the_trees_see_does_not_depend_on_which_text_was_first(one: str, other: str) -> None:
+    staged, rows = loaded(), []
     for asked, cached in ((one, other), (other, one)):
         readings = staged.encoder.read([asked, cached])
         parsed = [guards.parse(text) for text in (asked, cached)]

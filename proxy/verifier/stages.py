@@ -57,6 +57,9 @@ class Stages:
     cross: Cross | None
     stack: Stack
 
+    def __repr__(self) -> str:
+        return f"<Stages {self.trees!r}, {self.cross!r}>"
+
     def judge(self, asked: str, neighbours: Sequence[Neighbour], parsed: Sequence[Parsed]) -> tuple[Judgement, ...]:
         """A judgement on each of *neighbours*; *parsed* holds the asked text first, then each neighbour's.
 
