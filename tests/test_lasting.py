@@ -72,9 +72,14 @@ def test_two_proxies_on_one_store_answer_for_each_other(start_proxy: StartProxy,
     assert stats(other.proxy)["hits"] == 3
 
 
-def test_a_proxy_killed_at_any_moment_leaves_whole_answers(start_proxy: StartProxy, file: str) -> None:
+@pytest.mark.parametrize(
+    "kills",
+    [2, pytest.param(50, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
+    ids=lambda kills: f"{kills} kills",
+)
+def test_a_proxy_killed_at_any_moment_leaves_whole_answers(start_proxy: StartProxy, file: str, kills: int) -> None:
     known: dict[int, bytes] = {}
-    for round_ in range(2):
+    for round_ in range(kills):
         ways = start_proxy(store__kind="sqlite", store__path=file)
         assert ways.process is not None
         ways.plays(ways.fixed())
