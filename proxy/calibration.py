@@ -18,7 +18,7 @@ PRIOR_WEIGHT = 400.0
 FADES_AT = 50.0
 """At so many labels the prior counts half, for it may be wrong about the traffic here."""
 
-PRIOR_NEAR_MISSES = 0.08
+PRIOR_NEAR_MISSES = 0.10
 """The share of the prior that counts as different: what was made to learn from holds far more near misses than traffic.
 In a stream of questions with one near miss in five, three in ten of the nearest neighbours that no guard forbids are
 labelled as different, and about two of three such labels are wrong when read."""
