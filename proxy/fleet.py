@@ -99,7 +99,7 @@ class Fleet:
         try:
             answer = await self._upstreams[number].ask(method, target, fields, body, keep=keep)
         except (Unreachable, Broke):
-            self.replicas.failed(number, load)
+            self.replicas.failed(number)
             self.replicas.ended(number)
             raise
         except BaseException:
@@ -108,7 +108,7 @@ class Fleet:
             self.replicas.ended(number)
             raise
         if answer.status in UNABLE:
-            self.replicas.failed(number, load)
+            self.replicas.failed(number)
         else:
             # The head of a whole answer comes at its end: it tells how long the answer is, not the prompt.
             self.replicas.answered(number, load, seconds=time.perf_counter() - started if streams else None)

@@ -64,7 +64,7 @@ def test_a_queue_outweighs_a_prefix() -> None:
     known = replicas(2)
     shared = chain("s" * 8000)
     home = send(known, shared)
-    known.all[home].queued = 10_000
+    known.all[home].busy_until = 60.0
     assert known.choose(chain("s" * 8000, "next")) == 1 - home
 
 
@@ -92,7 +92,7 @@ def test_a_faster_replica_gets_more() -> None:
         prompt = chain(f"{n}" * 2000)
         number = known.choose(prompt)
         load = known.began(number, prompt)
-        known.answered(number, load, seconds=load.behind / (4000.0 if number == 0 else 500.0))
+        known.answered(number, load, seconds=load.fresh / (4000.0 if number == 0 else 500.0))
         known.ended(number)
         got.append(number)
     assert got[200:].count(0) > 180
@@ -102,12 +102,13 @@ def test_one_that_fails_is_left_out_and_comes_back_slowly() -> None:
     clock = Clock()
     known = replicas(2, clock=clock)
     for _ in range(3):
-        known.failed(0, known.began(0, None))
+        known.began(0, None)
+        known.failed(0)
         known.ended(0)
     assert {known.choose(chain(f"{n}" * 900)) for n in range(50)} == {1}
     clock.now = 6.0
     assert 0 in {known.choose(chain(f"{n}" * 900)) for n in range(50)}
-    known.failed(0, Load())
+    known.failed(0)
     clock.now = 12.0
     assert {known.choose(chain(f"{n}" * 900)) for n in range(50)} == {1}
     clock.now = 17.0
@@ -122,7 +123,7 @@ def test_where_all_fail_all_are_asked() -> None:
     known = replicas(2)
     for number in (0, 1):
         for _ in range(3):
-            known.failed(number, Load())
+            known.failed(number)
     assert known.choose(chain("x")) in (0, 1)
     assert known.choose(None, without=frozenset({0})) == 1
 
@@ -134,7 +135,7 @@ def test_a_memory_is_mirrored_within_its_size(given_: list[tuple[int, int]]) -> 
         send(known, chain(f"{head}" * 3000, f"{more}" * 500 * more))
         for each in known.all:
             assert each._octets == sum(each._held.values()) <= 2048 * 4
-            assert each.queued == each.under_way == 0
+            assert each.computing == each.under_way == 0
 
 
 def test_without_replicas_there_is_no_fleet() -> None:

@@ -19,10 +19,12 @@ SPEED = 1000.0
 
 LEARNING = 0.1
 
+SLOWEST = 1.0
+
 LEAST_TIMED = 64
 """Tokens below which a time tells of other things than computing."""
 
-OTHERS = 1.0
+OTHERS = 2.0
 """What a token computed counts beside its own time, for all that come later and wait for it."""
 
 ALIKE = 0.1
@@ -57,12 +59,12 @@ class Routing(StrEnum):
 
 @value
 class Load:
-    """What one prompt means for a replica, in tokens to compute."""
+    """What one prompt means for a replica."""
 
     fresh: int = 0
-    """For the prompt itself."""
-    behind: int = 0
-    """For it and for what was queued when it came."""
+    """Tokens to compute."""
+    expected_s: float = 0.0
+    """Until its answer begins, what was sent before it included."""
 
 
 class Replica:
@@ -73,10 +75,11 @@ class Replica:
         "_held",
         "_octets",
         "back_at",
+        "busy_until",
+        "computing",
         "ejected_until",
         "ejections",
         "faults",
-        "queued",
         "sent",
         "speed",
         "under_way",
@@ -86,8 +89,10 @@ class Replica:
         self._capacity = tokens * OCTETS_PER_TOKEN
         self._held: OrderedDict[bytes, int] = OrderedDict()
         self._octets = 0
-        self.queued = 0
-        """Tokens that it still has to compute before it can answer what was sent to it."""
+        self.busy_until = -math.inf
+        """When it should have computed all that was sent to it."""
+        self.computing = 0
+        """Prompts whose answers have not begun."""
         self.under_way = 0
         self.sent = 0
         self.speed = SPEED
@@ -97,7 +102,7 @@ class Replica:
         self.back_at = -math.inf
 
     def __repr__(self) -> str:
-        return f"<Replica, {self.under_way} under way, {self.queued} tokens queued, {self.speed:.0f} tokens/s>"
+        return f"<Replica, {self.under_way} under way, {self.computing} not begun, {self.speed:.0f} tokens/s>"
 
     def holds(self, chain: Chain) -> int:
         """How many octets of *chain* it should still have in memory."""
@@ -190,7 +195,7 @@ class Replicas:
         fresh = (chain.octets - replica.holds(chain)) / OCTETS_PER_TOKEN
         since = now - replica.back_at
         speed = replica.speed * (max(0.1, since / SLOW_START_S) if since < SLOW_START_S else 1.0)
-        return (replica.queued + fresh * (1 + OTHERS) + 1) / speed
+        return max(0.0, replica.busy_until - now) + (fresh * (1 + OTHERS) + 1) / speed
 
     def began(self, number: int, chain: Chain | None) -> Load:
         """A prompt is sent to replica *number*: what it has to do for it."""
@@ -199,30 +204,42 @@ class Replicas:
         if chain is not None:
             fresh = (chain.octets - replica.holds(chain)) // OCTETS_PER_TOKEN
             replica.take(chain)
-        replica.queued += fresh
+        now = self._now()
+        wait_s = max(0.0, replica.busy_until - now) + fresh / replica.speed
+        replica.busy_until = now + wait_s
+        replica.computing += 1
         replica.under_way += 1
         replica.sent += 1
-        return Load(fresh=fresh, behind=replica.queued)
+        return Load(fresh=fresh, expected_s=wait_s)
 
     def answered(self, number: int, load: Load, *, seconds: float | None) -> None:
         """Its answer to a prompt begins, after *seconds* where that tells how fast it computes."""
         replica = self.all[number]
-        if seconds and load.behind >= LEAST_TIMED:
-            replica.speed += LEARNING * (load.behind / seconds - replica.speed)
-        replica.queued = max(0, replica.queued - load.fresh)
+        if seconds and load.fresh >= LEAST_TIMED:
+            # Twice as long as expected is half as fast; no single answer says more than that.
+            off = min(2.0, max(0.5, load.expected_s / seconds))
+            replica.speed = max(SLOWEST, replica.speed * off**LEARNING)
+        self._begun(replica)
         if replica.ejections:
             replica.back_at = self._now()
         replica.faults = replica.ejections = 0
         replica.ejected_until = 0.0
 
+    def _begun(self, replica: Replica) -> None:
+        """One prompt less that it computes; where that was the last it is free, whatever was expected."""
+        replica.computing -= 1
+        now = self._now()
+        if replica.computing <= 0:
+            replica.computing, replica.busy_until = 0, now
+
     def ended(self, number: int) -> None:
         """An answer of replica *number* is over, however it ended."""
         self.all[number].under_way -= 1
 
-    def failed(self, number: int, load: Load) -> None:
+    def failed(self, number: int) -> None:
         """Replica *number* could not be asked, or said that it cannot answer."""
         replica = self.all[number]
-        replica.queued = max(0, replica.queued - load.fresh)
+        self._begun(replica)
         replica.faults += 1
         if replica.faults >= FAULTS_TO_EJECT:
             replica.ejections += 1
