@@ -36,6 +36,9 @@ EXPIRED_AT_ONCE = 200
 
 LISTED_AT_ONCE = 200
 
+LOOKING_S = 5.0
+"""No request waits for what is looked for now and then."""
+
 LONG_S = 300.0
 """For what goes through the whole file."""
 
@@ -198,11 +201,12 @@ class SqliteStore:
         while True:
             rows: list[tuple[int, bytes, bytes]] = []
             try:
-                newest = await self._threads.read(_newest)
+                newest = await self._threads.read(_newest, deadline_s=LOOKING_S)
                 # A file that was set aside has a successor that begins to count anew.
                 last = newest if last is None else min(last, newest)
                 if last < newest:
-                    rows = await self._threads.read(partial(_rows, _ASKED, (last, self._now(), LISTED_AT_ONCE)))
+                    look = partial(_rows, _ASKED, (last, self._now(), LISTED_AT_ONCE))
+                    rows = await self._threads.read(look, deadline_s=LOOKING_S)
                     last = rows[-1][0] if len(rows) == LISTED_AT_ONCE else newest
             except CacheError:
                 # What came meanwhile is found when the file can be read again.
@@ -242,8 +246,8 @@ class SqliteStore:
         while True:
             try:
                 if last is None:
-                    last = await self._threads.read(_last_withdrawal)
-                last, keys = await self._threads.read(partial(_withdrawals, last))
+                    last = await self._threads.read(_last_withdrawal, deadline_s=LOOKING_S)
+                last, keys = await self._threads.read(partial(_withdrawals, last), deadline_s=LOOKING_S)
                 for key in keys:
                     withdrawn(_key(key) if key is not None else None)
             except CacheError:
