@@ -6,6 +6,7 @@ Node's in ``.cache/clients/node``; ``make clients`` puts them there. What is not
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def chat(asked: Mapping[str, Any]) -> bytes:
     frame["object"] = "chat.completion.chunk"
     deltas: list[dict[str, Any]] = [
         {"role": "assistant", "content": ""},
-        *({"content": word} for word in TEXT.split(" ")),
+        *({"content": word} for word in re.findall(r"\S+\s*", TEXT)),
     ]
     chunks = [{**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     chunks.append({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
