@@ -119,7 +119,7 @@ class App:
             max_waiting=embedder.max_waiting,
         )
         self.embedder = self._remote_embedder() if embedder.kind == "http" else self.model
-        verifier = LocalVerifier(self.model)
+        self._verifier = verifier = LocalVerifier(self.model)
         chosen = bar(config.semantic, verifier.identity)
         self.semantic = self._semantic(verifier, chosen)
         self._explaining = Explaining(config.semantic, embedder=self.embedder, verifier=verifier, bar=chosen)
@@ -183,7 +183,9 @@ class App:
 
     async def _load_model(self) -> None:
         # Where an endpoint embeds and a cosine decides, the model on this machine has no part in it.
-        if self.embedder is self.model or self.config.semantic.policy in ("verified", "shadow"):
+        if self.config.semantic.policy in ("verified", "shadow"):
+            await self._verifier.start()
+        elif self.embedder is self.model:
             await self.model.start()
 
     def _remote_embedder(self) -> HttpEmbedder:

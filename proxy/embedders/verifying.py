@@ -30,6 +30,14 @@ class LocalVerifier:
         """Stages and weights: scores of another are not comparable."""
         return stages.identity()
 
+    async def start(self) -> None:
+        """Load the model and bend its matrices now, so that the first question does not wait for it.
+
+        Raises:
+            ModelError: the model or the weights are not there, or are not the right ones.
+        """
+        await self._model.run(self._staged)
+
     async def judge(self, asked: str, neighbours: Sequence[Neighbour]) -> tuple[Judgement, ...]:
         """A judgement on each of *neighbours*.
 
