@@ -328,6 +328,63 @@ async def test_while_somebody_holds_the_file_locked_reading_goes_on(path: Path) 
         assert store.fault == ""
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be made here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@awaited
+async def test_a_full_disk_keeps_no_more_and_still_answers(small_disk: Path) -> None:
+    noise = random.Random(1)
+    async with opened(small_disk / "askonce.db", max_bytes=1 << 30) as store:
+        kept: list[int] = []
+
+        async def fill() -> None:
+            for number in range(200):
+                assert await store.put(entry(f"k{number}", noise.randbytes(30_000)))
+                kept.append(number)
+
+        with pytest.raises(CacheError, match=r"full|I/O"):
+            await fill()
+        assert 10 < len(kept) < 80
+        for number in kept:
+            assert await store.get(Key(f"k{number}")) is not None
+        assert store.fault
+        # It recovers by itself when there is room again.
+        subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+        until = asyncio.get_running_loop().time() + 15
+        while True:
+            try:
+                if await store.put(entry("after")):
+                    break
+            except CacheError:
+                assert asyncio.get_running_loop().time() < until
+                await asyncio.sleep(0.05)
+        assert await store.get(Key("after")) == entry("after")
+
+
+@awaited
+async def test_a_disk_that_became_read_only_makes_faults_and_nothing_worse(small_disk: Path) -> None:
+    async with opened(small_disk / "askonce.db") as store:
+        await store.put(entry("a"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    async with opened(small_disk / "askonce.db") as store:
+        with pytest.raises(CacheError, match="Read-only"):
+            await store.get(Key("a"))
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    async with opened(small_disk / "askonce.db") as store:
+        assert await store.get(Key("a")) == entry("a")
+
+
 @awaited
 async def test_a_directory_that_may_not_be_written_makes_faults_and_nothing_worse(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")

@@ -223,6 +223,20 @@ def test_an_entry_is_there_until_it_expires_and_not_then(make: Callable[[Now], S
     assert played(scene()) == [True, True, False, False]
 
 
+def test_a_clock_that_jumps_ends_entries_early_or_late_and_no_worse(make: Callable[[Now], Store]) -> None:
+    async def scene() -> list[bool]:
+        clock = Clock()
+        store = make(clock)
+        await store.put(entry("a", expires=1010.0))
+        seen = []
+        for clock.time in (1005.0, 500.0, 1009.0, 1e9):
+            seen.append(await store.get(Key("a")) is not None)
+            seen.append(await store.put(entry("b", expires=clock.time + 10)) and await store.get(Key("b")) is not None)
+        return seen
+
+    assert played(scene()) == [True, True, True, True, True, True, False, True]
+
+
 def test_an_entry_that_has_expired_is_not_kept(make: Callable[[Now], Store]) -> None:
     async def scene() -> tuple[bool, Entry | None]:
         store = make(Clock())
