@@ -1,6 +1,7 @@
 """Wiring: builds the house from its settings, opens the door, and closes it again in good order."""
 
 import asyncio
+import difflib
 import gc
 import ipaddress
 import logging
@@ -50,6 +51,7 @@ from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.prefix import rules
+from proxy.prefix.rules import Rules
 from proxy.pricing import Prices
 from proxy.purging import Wanted, purge
 from proxy.receipts import Overhead, OverheadReceipt
@@ -104,7 +106,7 @@ class App:
         secret = config.cache.secret.encode() or secrets.token_bytes(32)
         self.prefix = PrefixTier(
             config.prefix,
-            rules=rules.read(Path(config.prefix.rules_file) if config.prefix.rules_file else None),
+            rules=prefix_rules(config),
             urls={DEFAULT: config.upstream.url, **{name: each.url for name, each in config.upstreams.items()}},
             providers={name: each.provider for name, each in config.upstreams.items()},
             tills=self.tills,
@@ -459,6 +461,24 @@ def tills(config: Config) -> Mapping[str, Till]:
             raise ConfigError(f"{where}.{error}") from error
         opened[name] = Till(flat if flat_rate else metered, upstream=provider or url)
     return opened
+
+
+def prefix_rules(config: Config) -> Rules:
+    """The rules of the providers' prompt caches, those of the operator first.
+
+    Raises:
+        ConfigError: a rule that is none, or a setting that names none.
+    """
+    settings = config.prefix
+    found = rules.read(Path(settings.rules_file) if settings.rules_file else None)
+    if settings.provider and settings.provider not in found.names:
+        close = difflib.get_close_matches(settings.provider, found.names, n=1)
+        hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(found.names)}"
+        raise ConfigError(f"prefix.provider: no rule of {settings.provider!r}{hint}")
+    for name in settings.mode_by_upstream:
+        if name != "default" and name not in config.upstreams:
+            raise ConfigError(f"prefix.mode_by_upstream.{name}: no such upstream; it is default or one of upstreams")
+    return found
 
 
 def _is_loopback(host: str) -> bool:

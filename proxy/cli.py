@@ -267,6 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(given)
         app.tills(settings)
+        app.prefix_rules(settings)
         storage.storage(settings.store, workers=settings.server.workers)
         if settings.keys.mode == "shared":
             config.provider_keys(settings)

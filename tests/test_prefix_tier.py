@@ -183,3 +183,20 @@ def test_advise_prints_what_to_mend(start_proxy: StartProxy, capsys: pytest.Capt
 def test_advise_of_what_is_no_proxy(closed_port: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["advise", f"http://127.0.0.1:{closed_port}"]) == 1
     assert "is a proxy listening there?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("prefix.provider=opnai", "prefix.provider: no rule of 'opnai', did you mean openai?"),
+        ("prefix.provider=zzz", "known are openai-5.6"),
+        ("prefix.mode_by_upstream={nobody: act}", "prefix.mode_by_upstream.nobody: no such upstream"),
+        ("prefix.rules_file=/no/such/file", "/no/such/file: cannot be read"),
+        ("prefix.hold_out=1.5", "must be a share of 0 to 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_at_the_start(
+    setting: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", "--set", setting]) == 2
+    assert said in capsys.readouterr().err
