@@ -1,10 +1,14 @@
 """The caching service for those who do not speak to a provider: entries by hand, a plain chat, what was saved."""
 
+import contextlib
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy import cli
 from tests import answers, raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy
@@ -275,3 +279,22 @@ def test_the_service_can_be_left_to_the_provider(start_proxy: StartProxy) -> Non
     for method, path in (("POST", "/v1/cache/get"), ("GET", "/v1/cache/stats"), ("DELETE", "/v1/cache")):
         ways.through(ways.request(method, path))
     assert len(ways.received()) == 3
+
+
+def test_a_chat_needs_a_clients_key_where_the_proxy_gives_keys(start_proxy: StartProxy, tmp_path: Path) -> None:
+    file, secret = tmp_path / "keys.json", tmp_path / "provider.key"
+    secret.write_text("sk-of-the-provider\n")
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        assert cli.main(["keys", "new", "ann", "--file", str(file)]) == 0
+    key = told.getvalue().strip()
+    ways = start_proxy(keys__mode="shared", keys__file=str(file), upstream__key_file=str(secret))
+    asked = {"messages": [{"role": "user", "content": f"Tell me about {ways.nonce}."}], "model": MODEL}
+    for wrong in ((), (("Authorization", "Bearer sk-unknown"),)):
+        assert ask(ways, "/v1/chat", asked, headers=wrong).status == 401
+    ann = (("Authorization", f"Bearer {key}"),)
+    assert [said(ways, "/v1/chat", asked, headers=ann)["cached"] for _ in range(2)] == [False, True]
+    (received,) = ways.received()
+    assert received.values("authorization") == [b"Bearer sk-of-the-provider"]
+    # There is one tenant, so what a client was answered is found by hand.
+    assert said(ways, "/v1/cache/get", question(ways), headers=())["hit"]
