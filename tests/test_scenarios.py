@@ -1214,7 +1214,7 @@ def test_the_table_has_every_reason_not_to_keep_an_answer() -> None:
 def test_the_table_has_every_reason_that_a_client_can_cause() -> None:
     labelled = {label.partition(" ")[2] for scenario in SCENARIOS for label in scenario.labels if label != FORWARDED}
     # Two clients at once, a slow one, no provider at all, a broken store, a fault of our own, two questions of the same
-    # meaning, answers past their end: each has its own tests.
+    # meaning, answers past their end, keys that the proxy issues or holds: each has its own tests.
     elsewhere = {
         Reason.IN_FLIGHT,
         Reason.LAGGED,
@@ -1224,6 +1224,10 @@ def test_the_table_has_every_reason_that_a_client_can_cause() -> None:
         Reason.SIMILAR,
         Reason.STALE_IF_ERROR,
         Reason.STALE_WHILE_REVALIDATE,
+        Reason.UNKNOWN_KEY,
+        Reason.MODEL_NOT_ALLOWED,
+        Reason.BUDGET_SPENT,
+        Reason.PROVIDER_KEY,
     }
     assert labelled == {str(reason) for reason in set(Reason) - elsewhere}
 
@@ -1261,7 +1265,9 @@ def cache_status(answer: RawAnswer) -> CacheStatus:
                     break
             else:
                 raise AssertionError(f"no value in {text!r} at {at}")
-    assert set(said) <= {"hit", "fwd", "fwd-status", "ttl", "stored", "collapsed", "key", "detail"}, text
+    # `semantic` is a parameter of ours (RFC 9211 2 allows others): why no other question's answer was given.
+    known = {"hit", "fwd", "fwd-status", "ttl", "stored", "collapsed", "key", "detail", "semantic"}
+    assert set(said) <= known, text
     # RFC 9211 2: a response was a hit or it was forwarded, never both.
     assert not ("hit" in said and "fwd" in said), text
     assert said.get("fwd", "miss") in FORWARD_REASONS, text
