@@ -73,6 +73,17 @@ def test_a_trial_of_which_nothing_is_heard_does_not_close_the_door_for_ever() ->
     assert breaker.allows()
 
 
+def test_a_store_that_requests_wait_for_rests_a_little_after_a_single_fault() -> None:
+    clock = Clock()
+    breaker = Breaker(pause_s=0.1, clock=clock)
+    breaker.failed()
+    assert not breaker.allows()
+    clock.time += 0.1
+    assert [breaker.allows() for _ in range(2)] == [True, True]
+    breaker.succeeded()
+    assert breaker.allows()
+
+
 def test_of_faults_that_were_asked_for_together_one_counts() -> None:
     clock = Clock()
     breaker = Breaker(clock=clock)

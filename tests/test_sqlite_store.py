@@ -20,6 +20,7 @@ import pytest
 from proxy.errors import CacheError
 from proxy.model import Entry, Key
 from proxy.stores.codec import Codec
+from proxy.stores.guard import PAUSE_S
 from proxy.stores.sealing import seal_of
 from proxy.stores.sqlite import SqliteStore
 from proxy.stores.sqlite_file import SCHEMA, SqliteFile
@@ -208,6 +209,7 @@ async def test_a_file_that_is_no_database_is_set_aside_and_told_once(
         with pytest.raises(CacheError, match="damaged"):
             await store.get(Key("a"))
         assert await store.put(entry("a"))
+        await asyncio.sleep(PAUSE_S)
         assert await store.get(Key("a")) == entry("a")
     assert path.with_name("askonce.db.damaged").read_bytes().startswith(b"This is no database.")
     assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -18,6 +18,9 @@ MAX_REST_S = 4.0
 """How long it is left alone: twice as long each time that a trial fails, up to this."""
 
 
+PAUSE_S = 0.1
+"""For what requests wait for: a store that has just kept one waiting is not asked by it again."""
+
 LATE_TURNS = 8
 """Turns of the loop that an answer takes from its socket to whoever waits; where the loop was late, it may be there."""
 
@@ -25,8 +28,10 @@ LATE_TURNS = 8
 class Breaker:
     """Tells whether a store may be asked: not while it rests after faults, but for a trial at the end of each rest."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, pause_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """*pause_s*: how long the store rests after a single fault."""
         self._clock = clock
+        self._pause_s = pause_s
         self._failures = 0
         self._rest_s = REST_S
         self._rests_until = 0.0
@@ -43,12 +48,13 @@ class Breaker:
     def allows(self) -> bool:
         """Whether the store may be asked now. At the end of a rest that is so for one alone, until it is known how
         its trial went."""
-        if not self.open:
+        if not self._failures:
             return True
         now = self._clock()
         if now < self._rests_until:
             return False
-        self._rests_until = now + self._rest_s
+        if self.open:
+            self._rests_until = now + self._rest_s
         return True
 
     def succeeded(self) -> None:
@@ -67,17 +73,16 @@ class Breaker:
         if self.open:
             self._rest_s = min(2 * self._rest_s, MAX_REST_S)
         self._failures += 1
-        if self.open:
-            self._rests_until = self._clock() + self._rest_s
+        self._rests_until = self._failed_at + (self._rest_s if self.open else self._pause_s)
 
 
 class Guard:
     """Lets operations through to a store, each within a time, and counts how they end."""
 
-    def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, what: str, *, pause_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
         self._clock = clock
-        self._breaker = Breaker(clock=clock)
+        self._breaker = Breaker(pause_s=pause_s, clock=clock)
         self.fault = ""
         """What the store said when it last failed; empty while it works."""
 

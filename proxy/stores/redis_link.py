@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from proxy.errors import CacheError, ConfigError
-from proxy.stores.guard import Guard
+from proxy.stores.guard import PAUSE_S, Guard
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class RedisLink:
         self._clients: list[Client] = []
         self._closed = False
         # Apart: a Redis that is full, or a replica, still answers.
-        self.reads = Guard(f"the store at {self.where}")
+        self.reads = Guard(f"the store at {self.where}", pause_s=PAUSE_S)
         self.writes = Guard(f"writing to the store at {self.where}")
         self._under_way: set[asyncio.Future[Any]] = set()
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from proxy.errors import CacheError
-from proxy.stores.guard import Guard
+from proxy.stores.guard import PAUSE_S, Guard
 from proxy.stores.sqlite_file import SqliteFile
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class SqliteThreads:
         self._writer = ThreadPoolExecutor(1, "sqlite-writer")
         self._waiting = 0
         # Apart: where nothing can be written, on a full disk or beside a long write, reading goes on.
-        self.reads = Guard(f"the store at {file.path}")
+        self.reads = Guard(f"the store at {file.path}", pause_s=PAUSE_S)
         self.writes = Guard(f"writing to the store at {file.path}")
 
     def __repr__(self) -> str:
