@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from proxy import labels, money
+from proxy import labels
+from proxy.accounts import money
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.meter import Meter
+from proxy.accounts.pricing import Prices
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Method, Usage
+from proxy.accounts.warmth import Warmth
 from proxy.call import Call
 from proxy.headers import Fields
-from proxy.ledger import Ledger
-from proxy.meter import Meter
 from proxy.model import CutOff, Entry, Key, Outcome, Reason
 from proxy.prefix.rules import Rule, Semantics
-from proxy.pricing import Prices
-from proxy.till import Till
-from proxy.usage import Method, Usage
-from proxy.warmth import Warmth
 
 ROUNDS = 7
 LOOPS = 20_000

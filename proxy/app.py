@@ -21,30 +21,31 @@ from pathlib import Path
 import uvloop
 
 import proxy
-from proxy import canonical, fleet, freshness, paths
-from proxy.bars import Bar, bar
-from proxy.books import Books
-from proxy.budgets import Budgets
+from proxy import canonical, freshness, paths
+from proxy.accounts.books import Books
+from proxy.accounts.chronicle import Chronicle
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.pricing import Prices
+from proxy.accounts.receipts import Overhead, OverheadReceipt
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Usage
 from proxy.call import Call, Page, Reply
-from proxy.chronicle import Chronicle
 from proxy.config import provider_keys
-from proxy.connection import fits_aiohttp
-from proxy.credential import Credential
 from proxy.dialects import by_suffix
 from proxy.embedders.http import HttpEmbedder
 from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
 from proxy.errors import AskonceError, CacheError, ClientsError, ConfigError
-from proxy.explaining import Explaining
-from proxy.fleet import Fleet
-from proxy.gate import Gate
 from proxy.headers import Fields
-from proxy.keyfile import KeyFile
+from proxy.http.connection import fits_aiohttp
+from proxy.http.server import OWN, Pages, Server
+from proxy.keys.budgets import Budgets
+from proxy.keys.credential import Credential
+from proxy.keys.gate import Gate
+from proxy.keys.keyfile import KeyFile
 from proxy.leases import Leasing
-from proxy.ledger import Ledger
 from proxy.model import Json
-from proxy.origin import origin
 from proxy.pages import answers, explained, feedback, guide, metrics, status, windows
 from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
@@ -52,11 +53,14 @@ from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.prefix import rules
 from proxy.prefix.rules import Rules
-from proxy.pricing import Prices
+from proxy.providers import fleet
+from proxy.providers.fleet import Fleet
+from proxy.providers.origin import origin
+from proxy.providers.routing import DEFAULT, Way, routing
+from proxy.providers.upstream import Upstream
 from proxy.purging import Wanted, purge
-from proxy.receipts import Overhead, OverheadReceipt
-from proxy.routing import DEFAULT, Way, routing
-from proxy.server import OWN, Pages, Server
+from proxy.semantic.bars import Bar, bar
+from proxy.semantic.explaining import Explaining
 from proxy.settings import Config, OwnPathSettings, SemanticSettings
 from proxy.storage import storage
 from proxy.supervisor import Post, Supervisor
@@ -64,9 +68,6 @@ from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.tiers.prefix import PrefixTier
 from proxy.tiers.semantic import SemanticTier
-from proxy.till import Till
-from proxy.upstream import Upstream
-from proxy.usage import Usage
 from proxy.vectors.block import BlockIndex
 from proxy.wire import Wire
 

@@ -11,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from proxy import codings, headers, sse
+from proxy.accounts.usage import Method, Usage
 from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
 from proxy.dialects.chat import Chat
 from proxy.model import WHOLE, Entry, Finding, Key
 from proxy.ports import Dialect
-from proxy.recalling import Recalling
 from proxy.reception import Reception
 from proxy.replay import MAX_DECODED_BYTES
+from proxy.semantic.recalling import Recalling
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import ExactTier, Found
 from proxy.tiers.semantic import NAME as SEMANTIC
 from proxy.tokens import counter
-from proxy.usage import Method, Usage
 
 CHAT: Dialect = Chat()
 

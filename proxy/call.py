@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from proxy.clients import ANYBODY, Client
+from proxy.accounts.receipts import Receipt
 from proxy.headers import Fields
+from proxy.keys.clients import ANYBODY, Client
 from proxy.model import Apart, Entry, Form, Key, Outcome, RawFields, Reason, TenantId
 from proxy.policy import Control, Plan
 from proxy.ports import Body, Dialect, Upload
-from proxy.question import Question
-from proxy.receipts import Receipt
-from proxy.routing import Route, Way
+from proxy.providers.routing import Route, Way
+from proxy.semantic.question import Question
 from proxy.values import value
 
 

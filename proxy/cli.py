@@ -17,15 +17,16 @@ from urllib.parse import urlencode
 import yaml
 
 import proxy
-from proxy import app, clients, config, fetching, housekeeping, storage
-from proxy.clients import Client
+from proxy import app, config, fetching, housekeeping, storage
+from proxy.accounts.periods import Window
 from proxy.encoder import encoder, places, weights
 from proxy.errors import AskonceError, ConfigError, ModelError
-from proxy.keyfile import KeyFile
+from proxy.keys import clients
+from proxy.keys.clients import Client
+from proxy.keys.keyfile import KeyFile
 from proxy.model import Json
 from proxy.pages import advised, explained, table, windows
 from proxy.pages.doors import TOKEN_FIELD
-from proxy.periods import Window
 from proxy.settings import Config
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.lines import count_line

@@ -4,8 +4,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from proxy.ahead import Ahead
-from proxy.fleet import Fleet
+from proxy.accounts.settling import Settling
+from proxy.accounts.usageasking import UsageAsking
 from proxy.flights import Airspace, Flight, Landing, Seat
 from proxy.gathering import MAX_GATHERED_BYTES
 from proxy.headers import Fields
@@ -13,16 +13,16 @@ from proxy.landing import Ground
 from proxy.leases import Lease, Leasing
 from proxy.model import Entry, Finding, Reason
 from proxy.ports import Upload
-from proxy.provider import Incoming
-from proxy.recalling import Recalling
+from proxy.providers.ahead import Ahead
+from proxy.providers.fleet import Fleet
+from proxy.providers.provider import Incoming
+from proxy.providers.upstream import Upstream
 from proxy.replay import Replayed
 from proxy.replies import Replies
+from proxy.semantic.recalling import Recalling
 from proxy.settings import Config
-from proxy.settling import Settling
 from proxy.tasks import Tasks
 from proxy.tiers.prefix import PrefixTier, Watch
-from proxy.upstream import Upstream
-from proxy.usageasking import UsageAsking
 from proxy.visit import Visit
 
 

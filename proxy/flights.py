@@ -6,14 +6,14 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
+from proxy.accounts.usage import Usage
 from proxy.errors import UpstreamError
 from proxy.headers import Fields
 from proxy.model import Finding
 from proxy.ports import Sink
-from proxy.provider import Incoming
-from proxy.recall import Recalled
+from proxy.providers.provider import Incoming
+from proxy.semantic.recall import Recalled
 from proxy.tasks import Tasks
-from proxy.usage import Usage
 from proxy.values import value
 
 log = logging.getLogger(__name__)

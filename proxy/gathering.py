@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from proxy import codings, headers
+from proxy.accounts.usage import Method, Usage
 from proxy.call import Call, Candidate
 from proxy.codings import Undecodable
 from proxy.dialects import vectors
@@ -15,11 +16,10 @@ from proxy.dialects.vectors import Answer, Irregular
 from proxy.headers import Fields
 from proxy.model import Entry, Finding, Key, Reason
 from proxy.ports import Upload
-from proxy.provider import Incoming, Take
+from proxy.providers.provider import Incoming, Take
 from proxy.replay import DESCRIBING, MAX_DECODED_BYTES
 from proxy.tiers.exact import ExactTier, Found, Missed
 from proxy.tokens import counter
-from proxy.usage import Method, Usage
 
 MAX_GATHERED_BYTES = 64 * 1024 * 1024
 """An answer for many inputs may be this long and is taken apart all the same, for none of its parts is."""

@@ -2,9 +2,9 @@
 
 import json
 
+from proxy.accounts.usage import Method
 from proxy.model import Apart, Key, Outcome, Reason
-from proxy.recall import Recalled
-from proxy.usage import Method
+from proxy.semantic.recall import Recalled
 
 SHORT_KEY = 16
 """Digits of the key that ``x-cache-key`` shows: enough to name an entry, useless to find its text."""

@@ -5,24 +5,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from proxy import codings, fingerprint, freshness, headers, policy
-from proxy.books import ITEMS
+from proxy.accounts.books import ITEMS
+from proxy.accounts.counting import Counting, Uncounted
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.money import Cost
+from proxy.accounts.receipts import FetchReceipt, Overhead
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Usage
 from proxy.codings import Undecodable
-from proxy.counting import Counting, Uncounted
 from proxy.flights import Abandoned, Flight, Landing
 from proxy.headers import Fields
-from proxy.ledger import Ledger
 from proxy.model import Entry, Finding, Form, Reason, Unkept
-from proxy.money import Cost
 from proxy.policy import Plan
 from proxy.ports import Dialect
-from proxy.recalling import Recalling
-from proxy.receipts import FetchReceipt, Overhead
 from proxy.replay import MAX_DECODED_BYTES, OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES
+from proxy.semantic.recalling import Recalling
 from proxy.settings import CacheSettings
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
-from proxy.till import Till
-from proxy.usage import Usage
 from proxy.visit import Visit
 
 BILLED = (None, Unkept.LENGTH, Unkept.CONTENT_FILTER, Unkept.ABANDONED)

@@ -11,14 +11,14 @@ import secrets
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
+from proxy.accounts.usage import Usage
 from proxy.errors import CacheError
 from proxy.headers import Fields, parse_lines
 from proxy.model import Entry, Key
 from proxy.ports import Leases, Store
-from proxy.provider import Incoming, Take
+from proxy.providers.provider import Incoming, Take
 from proxy.replay import Replayed
 from proxy.tasks import Tasks
-from proxy.usage import Usage
 
 log = logging.getLogger(__name__)
 

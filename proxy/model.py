@@ -6,7 +6,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import NewType
 
-from proxy.usage import LateUsage, Usage
+from proxy.accounts.usage import LateUsage, Usage
 from proxy.values import value
 
 Key = NewType("Key", str)

@@ -6,38 +6,39 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from proxy import allowance, fingerprint, freshness
-from proxy.allowance import STRANGER
-from proxy.budgets import Budgets
+from proxy import fingerprint, freshness
+from proxy.accounts.counting import Counting
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.meter import Meter
+from proxy.accounts.settling import Settling
+from proxy.accounts.till import Till
+from proxy.accounts.usageasking import UsageAsking
 from proxy.byhand import ByHand
 from proxy.call import Call, Deliver, Reply
-from proxy.counting import Counting
 from proxy.departures import Departures
 from proxy.errors import Garbled, KeyRefused, Unreachable, UpstreamError
-from proxy.fleet import Fleet
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Seat
 from proxy.gathering import Gatherer
 from proxy.headers import Fields
+from proxy.keys import allowance
+from proxy.keys.allowance import STRANGER
+from proxy.keys.budgets import Budgets
 from proxy.landing import Ground
 from proxy.leases import Leasing
-from proxy.ledger import Ledger
-from proxy.meter import Meter
 from proxy.model import Apart, CutOff, Neighbour, Outcome, Reason
 from proxy.ports import Dialect
-from proxy.question import Question
-from proxy.recall import Recalled
-from proxy.recalling import Recalling, why
+from proxy.providers.fleet import Fleet
+from proxy.providers.upstream import Upstream
 from proxy.reception import Reception
 from proxy.replies import Replies, unread
+from proxy.semantic.question import Question
+from proxy.semantic.recall import Recalled
+from proxy.semantic.recalling import Recalling, why
 from proxy.settings import Config
-from proxy.settling import Settling
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier, Found, Missed
 from proxy.tiers.prefix import PrefixTier
 from proxy.tiers.semantic import SemanticTier
-from proxy.till import Till
-from proxy.upstream import Upstream
-from proxy.usageasking import UsageAsking
 from proxy.visit import Visit
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from proxy import aliases, cachefield, canonical, fingerprint, headers, policy, question
+from proxy import aliases, cachefield, canonical, fingerprint, headers, policy
 from proxy.call import Call, Candidate
 from proxy.canonical import Unfit
 from proxy.dialects import vectors
@@ -17,7 +17,8 @@ from proxy.headers import Fields
 from proxy.model import Apart, Form, Json, RawFields, Reason, TenantId
 from proxy.policy import CONTROLS, UNFIT_FIELDS, Plan
 from proxy.ports import Dialect, Upload
-from proxy.question import Question
+from proxy.semantic import question
+from proxy.semantic.question import Question
 from proxy.settings import CacheSettings, CompatSettings, SemanticSettings
 
 OFF_LOOP_BYTES = 128 * 1024

@@ -5,28 +5,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from proxy import headers, labels, money
-from proxy.allowance import Refusal
+from proxy import headers, labels
+from proxy.accounts import money
+from proxy.accounts.money import Cost
+from proxy.accounts.receipts import Receipt
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Method
+from proxy.accounts.warmth import Warmth
 from proxy.call import Repeat, Reply
 from proxy.errors import Broke
 from proxy.flights import Head, Seat
+from proxy.keys.allowance import Refusal
 from proxy.model import Apart, CutOff, Entry, Outcome, Reason
-from proxy.money import Cost
 from proxy.pace import Paced
 from proxy.ports import Body
-from proxy.provider import Answer
-from proxy.recall import Recalled
-from proxy.receipts import Receipt
+from proxy.providers.provider import Answer
 from proxy.replay import OFF_LOOP_BYTES, OFF_LOOP_CODED_BYTES, Replayed, replay
+from proxy.semantic.recall import Recalled
 from proxy.settings import Config
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.exact import Found
 from proxy.tiers.prefix import PrefixTier
 from proxy.tiers.semantic import NAME as SEMANTIC
-from proxy.till import Till
-from proxy.usage import Method
 from proxy.visit import Visit
-from proxy.warmth import Warmth
 
 NEVER_S = 1e12
 """A time to live beyond this is none."""

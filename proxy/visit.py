@@ -3,12 +3,12 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from proxy.accounts.meter import Meter
 from proxy.call import Call, Candidate
 from proxy.gathering import Gathering
-from proxy.meter import Meter
 from proxy.model import Entry, Key, Reason
 from proxy.ports import Dialect
-from proxy.recalling import Sought
+from proxy.semantic.recalling import Sought
 
 
 @dataclass(slots=True)

@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.receipts import Receipt
 from proxy.call import Repeat
-from proxy.ledger import Ledger
 from proxy.model import Entry
-from proxy.receipts import Receipt
 
 ITEM_OVERHEAD_BYTES = 1200
 

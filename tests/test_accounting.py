@@ -14,15 +14,16 @@ import pytest
 from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy import app, cli, counting
-from proxy.counting import Counting, Uncounted
+from proxy import app, cli
+from proxy.accounts import counting
+from proxy.accounts.counting import Counting, Uncounted
+from proxy.accounts.usage import Method
 from proxy.dialects import BY_SUFFIX
 from proxy.model import Form
 from proxy.pages import metrics, table
 from proxy.settings import AccountingSettings, Config, UpstreamSettings
 from proxy.tasks import Tasks
 from proxy.tokens.counter import TokenCounter
-from proxy.usage import Method
 from tests import answers, raw_client
 from tests.answers import EVENTS
 from tests.comparison import Ways

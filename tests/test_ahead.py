@@ -6,13 +6,13 @@ from typing import cast
 
 import pytest
 
-from proxy.ahead import Ahead
 from proxy.errors import Unreachable
 from proxy.flights import Abandoned, Flight, Landing
 from proxy.headers import Fields
 from proxy.model import Entry, Key
-from proxy.provider import Answer
-from proxy.recall import Recalled
+from proxy.providers.ahead import Ahead
+from proxy.providers.provider import Answer
+from proxy.semantic.recall import Recalled
 from proxy.tasks import Tasks
 
 FOUND = Recalled(

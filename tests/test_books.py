@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.books import TIERS, Axis, Books
-from proxy.ledger import MAX_MINUTES, MAX_PENDING, Ledger
+from proxy.accounts.books import TIERS, Axis, Books
+from proxy.accounts.ledger import MAX_MINUTES, MAX_PENDING, Ledger
+from proxy.accounts.money import PARTS, Cost
+from proxy.accounts.receipts import FetchReceipt, Overhead, OverheadReceipt, Receipt
+from proxy.accounts.usage import Method, Usage
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
-from proxy.money import PARTS, Cost
-from proxy.receipts import FetchReceipt, Overhead, OverheadReceipt, Receipt
-from proxy.usage import Method, Usage
 
 TOKENS = st.integers(0, 10**7)
 USAGES = st.none() | st.builds(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.bars import AdaptiveBar, CalibratedBar, FixedBar, Passage
-from proxy.calibration import (
+from proxy.semantic.bars import AdaptiveBar, CalibratedBar, FixedBar, Passage
+from proxy.semantic.calibration import (
     EXPLORE_LATER,
     FADES_AT,
     FIRST_LABELS,

@@ -14,18 +14,18 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from proxy import cli
-from proxy.books import Books
-from proxy.chronicle import MAX_WAITING_PAGES, Chronicle, Span
+from proxy.accounts.books import Books
+from proxy.accounts.chronicle import MAX_WAITING_PAGES, Chronicle, Span
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.money import PARTS, Cost
+from proxy.accounts.periods import DAY_S, EVER, Window, period, starts
+from proxy.accounts.receipts import Receipt
+from proxy.accounts.usage import Usage
 from proxy.errors import CacheError
-from proxy.ledger import Ledger
 from proxy.model import CutOff, Outcome, Reason
-from proxy.money import PARTS, Cost
 from proxy.pages import windows
-from proxy.periods import DAY_S, EVER, Window, period, starts
-from proxy.receipts import Receipt
 from proxy.stores.shelf import MemoryShelf, MemoryTallies
 from proxy.tasks import Tasks
-from proxy.usage import Usage
 from tests import raw_client
 from tests.awaited import awaited
 from tests.conftest import StartProxy

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import clients
-from proxy.budgets import Budgets
-from proxy.clients import KEY_PREFIX, Client, Roster
-from proxy.credential import Credential
+from proxy.accounts.money import PARTS, Cost
+from proxy.accounts.periods import DAY_S
 from proxy.errors import CacheError, ClientsError
-from proxy.gate import Gate
 from proxy.headers import Fields
-from proxy.keyfile import KeyFile
-from proxy.money import PARTS, Cost
-from proxy.periods import DAY_S
+from proxy.keys import clients
+from proxy.keys.budgets import Budgets
+from proxy.keys.clients import KEY_PREFIX, Client, Roster
+from proxy.keys.credential import Credential
+from proxy.keys.gate import Gate
+from proxy.keys.keyfile import KeyFile
 from proxy.stores.shelf import MemoryTallies
 from tests.awaited import awaited
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.accounts.usage import Method, Usage
 from proxy.errors import ConfigError, Unreadable
 from proxy.model import Entry, Form, Key, TenantId
 from proxy.stores.codec import Codec
 from proxy.stores.sealing import Seal, seal_of
-from proxy.usage import Method, Usage
 
 PLAIN = Codec(compress_from_bytes=1 << 30)
 CODEC = Codec()

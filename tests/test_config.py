@@ -14,7 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import config, pricing, settings
+from proxy import config, settings
+from proxy.accounts import pricing
 from proxy.errors import ConfigError
 from proxy.settings import Config, NamedUpstreamSettings
 

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from proxy import aliases, config, fingerprint, labels, policy
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.usage import Method
 from proxy.aliases import Alias
-from proxy.ledger import Ledger
 from proxy.model import Key, Outcome, Reason, Unkept
 from proxy.settings import Config
-from proxy.usage import Method
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")

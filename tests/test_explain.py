@@ -12,7 +12,7 @@ from proxy import cli
 from proxy.canonical import write
 from proxy.dialects import BY_SUFFIX
 from proxy.encoder import places
-from proxy.explaining import differences
+from proxy.semantic.explaining import differences
 from tests import answers, raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy

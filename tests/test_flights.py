@@ -16,7 +16,7 @@ from proxy.errors import Broke, Unreachable
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Landing
 from proxy.headers import Fields
 from proxy.model import Finding
-from proxy.provider import Answer, Take
+from proxy.providers.provider import Answer, Take
 from proxy.tasks import Tasks
 
 P = ParamSpec("P")

@@ -13,9 +13,9 @@ from proxy import policy
 from proxy.call import Call, Candidate, Repeat
 from proxy.headers import Fields
 from proxy.model import RawFields, Reason
+from proxy.providers.upstream import Upstream
 from proxy.reception import MAX_REMEMBERED_BYTES, REMEMBERED_OVERHEAD_BYTES, Reception
 from proxy.settings import CacheSettings, UpstreamSettings
-from proxy.upstream import Upstream
 from tests import answers, raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy

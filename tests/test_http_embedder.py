@@ -11,12 +11,12 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.accounts.usage import Usage
 from proxy.embedders import http
 from proxy.embedders.http import HttpEmbedder
 from proxy.errors import CacheError, EmbedderError
+from proxy.providers.upstream import Upstream
 from proxy.settings import UpstreamSettings
-from proxy.upstream import Upstream
-from proxy.usage import Usage
 
 Answer = Callable[[dict[str, Any]], web.StreamResponse]
 

@@ -16,7 +16,7 @@ from proxy.headers import Fields
 from proxy.leases import LEASE_S, Leasing
 from proxy.model import Entry, Key, Reason
 from proxy.ports import Leases
-from proxy.provider import Incoming
+from proxy.providers.provider import Incoming
 from proxy.replay import Replayed
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis_leases import RedisLeases

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.books import OTHER
-from proxy.latency import Latency
-from proxy.ledger import Ledger
+from proxy.accounts.books import OTHER
+from proxy.accounts.latency import Latency
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.money import PARTS, Cost
+from proxy.accounts.receipts import Bill, FetchReceipt, Receipt
+from proxy.accounts.usage import Method, Usage
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
-from proxy.money import PARTS, Cost
-from proxy.receipts import Bill, FetchReceipt, Receipt
-from proxy.usage import Method, Usage
 
 COUNTERS = {
     Outcome.HIT: "hits",

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from proxy import headers
+from proxy.accounts.usage import Usage
 from proxy.model import Entry, Form, Key, TenantId
 from proxy.stores.memory import ENTRY_OVERHEAD_BYTES, OUTPUT_WORTH, MemoryStore, size_of, worth
-from proxy.usage import Usage
 
 T = TypeVar("T")
 POLICIES = ["gdsf", "lru"]

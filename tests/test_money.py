@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import money
+from proxy.accounts import money
 
 DOLLARS = st.decimals(min_value=0, max_value=10**6, places=12)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.origin import Origin, origin
+from proxy.providers.origin import Origin, origin
 
 
 @pytest.mark.parametrize(

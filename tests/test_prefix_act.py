@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.accounts.pricing import Prices
+from proxy.accounts.till import Till
+from proxy.accounts.usage import read_usage
 from proxy.call import Call, Candidate
-from proxy.clients import Client
 from proxy.dialects import BY_SUFFIX
 from proxy.headers import Fields
+from proxy.keys.clients import Client
 from proxy.model import WHOLE, Finding, Key, Reason, TenantId
 from proxy.policy import Control, Plan
 from proxy.prefix import rules
@@ -26,14 +29,11 @@ from proxy.prefix.keys import Keys
 from proxy.prefix.marks import Marks
 from proxy.prefix.prompt import prompt_of
 from proxy.prefix.splice import NotThere, Text, with_insertions
-from proxy.pricing import Prices
-from proxy.provider import Incoming
-from proxy.routing import Route
+from proxy.providers.provider import Incoming
+from proxy.providers.routing import Route
 from proxy.settings import PrefixSettings
 from proxy.tasks import Tasks
 from proxy.tiers.prefix import PrefixTier
-from proxy.till import Till
-from proxy.usage import read_usage
 from tests import answers, raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import fleet
 from proxy.prefix.chain import Chain, chain_of
 from proxy.prefix.prompt import Part, Prompt, Segment
 from proxy.prefix.replicas import Load, Replicas, Routing
+from proxy.providers import fleet
 from proxy.settings import UpstreamSettings
 from tests import answers, raw_client
 from tests.proxy_process import ProxyProcess

@@ -15,8 +15,8 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pricing import FREE, Price, Prices, Rate
-from proxy.usage import Usage, read_usage
+from proxy.accounts.pricing import FREE, Price, Prices, Rate
+from proxy.accounts.usage import Usage, read_usage
 
 OPENAI = "https://api.openai.com/v1"
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -257,7 +257,7 @@ def test_reasoning_is_part_of_the_output() -> None:
 
 
 def test_what_strangers_name_is_remembered_only_so_long(prices: Prices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.pricing.REMEMBERED", 8)
+    monkeypatch.setattr("proxy.accounts.pricing.REMEMBERED", 8)
     bounded = Prices()
     for number in range(50):
         bounded.price(OPENAI, f"gpt-4o-{number}" + "x" * 1000, None, NOW)

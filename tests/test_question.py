@@ -17,7 +17,7 @@ from proxy.dialects.last_turn import HOLE, lift
 from proxy.fingerprint import Fingerprint
 from proxy.headers import Fields
 from proxy.model import Apart, Json, TenantId
-from proxy.question import apart, symbols
+from proxy.semantic.question import apart, symbols
 from tests.json_texts import objects, same
 
 fit = partial(apart, max_chars=500, fresh=False, personal=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy import config
 from proxy.errors import ConfigError
-from proxy.routing import Route, Routing, Way, routing
+from proxy.providers.routing import Route, Routing, Way, routing
 from proxy.settings import Config
 from tests import answers
 from tests.conftest import StartProxy

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import sameness
 from proxy.dialects.said import said
+from proxy.semantic import sameness
 from tests import answers
 
 SAID = "Click on it, then wait 5 minutes."

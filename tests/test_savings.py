@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from proxy.books import Axis
-from proxy.ledger import Ledger
+from proxy.accounts.books import Axis
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.money import PARTS, Cost
+from proxy.accounts.pricing import Prices
+from proxy.accounts.receipts import FetchReceipt, Overhead, OverheadReceipt, Receipt
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Method, Usage, read_usage
+from proxy.accounts.warmth import Warmth, warm_tokens
 from proxy.model import CutOff, Entry, Key, Outcome, Reason, Unkept
-from proxy.money import PARTS, Cost
 from proxy.prefix.rules import Rule, Semantics
-from proxy.pricing import Prices
-from proxy.receipts import FetchReceipt, Overhead, OverheadReceipt, Receipt
-from proxy.till import Till
-from proxy.usage import Method, Usage, read_usage
-from proxy.warmth import Warmth, warm_tokens
 from tests import answers, raw_client
 from tests.answers import EVENTS
 from tests.comparison import Ways

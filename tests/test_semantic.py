@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from proxy.clients import Client, Roster, digest, new_key
 from proxy.encoder import places
-from proxy.keyfile import KeyFile
+from proxy.keys.clients import Client, Roster, digest, new_key
+from proxy.keys.keyfile import KeyFile
 from tests import answers, raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy

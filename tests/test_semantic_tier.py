@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from proxy.bars import Bar, FixedBar, Passage, bar
 from proxy.call import Candidate
 from proxy.errors import CacheError
 from proxy.model import Apart, Entry, Form, Judgement, Key, Neighbour, TenantId, Veto
 from proxy.policy import Control, Plan
 from proxy.ports import Vectors
-from proxy.question import Question
-from proxy.recall import Recalled
-from proxy.routing import Route
+from proxy.providers.routing import Route
+from proxy.semantic.bars import Bar, FixedBar, Passage, bar
+from proxy.semantic.question import Question
+from proxy.semantic.recall import Recalled
 from proxy.settings import SemanticSettings
 from proxy.stores.memory import MemoryStore
 from proxy.stores.shelf import MemoryShelf

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.accounts.usage import Usage
 from proxy.errors import CacheError
 from proxy.model import Entry, Key
 from proxy.stores.codec import Codec
@@ -26,7 +27,6 @@ from proxy.stores.sqlite import SqliteStore
 from proxy.stores.sqlite_file import SCHEMA, SqliteFile
 from proxy.stores.sqlite_shelf import SqliteShelf, SqliteTallies
 from proxy.stores.sqlite_threads import SqliteThreads
-from proxy.usage import Usage
 from tests.awaited import awaited
 
 ROOM = 8 << 20

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from proxy.accounts.usage import Usage
 from proxy.model import Entry, Form, Key, TenantId
 from proxy.ports import Store
 from proxy.stores.codec import Codec
@@ -24,7 +25,6 @@ from proxy.stores.sealing import seal_of
 from proxy.stores.sqlite import SqliteStore
 from proxy.stores.sqlite_file import SqliteFile
 from proxy.stores.sqlite_threads import SqliteThreads
-from proxy.usage import Usage
 from tests.redis_server import RedisServer
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import streamusage
-from proxy.streamusage import Sieve
-from proxy.usage import Method
+from proxy.accounts import streamusage
+from proxy.accounts.streamusage import Sieve
+from proxy.accounts.usage import Method
 from tests import answers, raw_client
 from tests.answers import EVENTS
 from tests.comparison import Ways

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from proxy import money, till
-from proxy.pricing import Prices
-from proxy.till import Till
-from proxy.usage import Usage
+from proxy.accounts import money, till
+from proxy.accounts.pricing import Prices
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Usage
 
 NOW = 1_790_000_000.0
 OPENAI = "https://api.openai.com"

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.tokens.marks import VECTORS, Result, answers, prompts, read, table
+from proxy.accounts.usage import Method
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.encodings import EncodingName, Tokenizers
 from proxy.tokens.families import Family, model_of
 from proxy.tokens.prompt import Tally
-from proxy.usage import Method
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAT = "/v1/chat/completions"

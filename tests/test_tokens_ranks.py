@@ -19,6 +19,7 @@ import tiktoken_ext.openai_public as published  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.accounts.usage import Method
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.encodings import PATTERNS, PIECE_CHARACTERS, EncodingName, Tokenizers
 from proxy.tokens.estimate import estimate_text
@@ -34,7 +35,6 @@ from proxy.tokens.ranks import (
     unpack,
     write_tiktoken,
 )
-from proxy.usage import Method
 
 ROOT = Path(__file__).resolve().parents[1]
 R50K_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"

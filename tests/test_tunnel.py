@@ -6,9 +6,9 @@ import hashlib
 import pytest
 
 from proxy.headers import Fields
+from proxy.http.tunnel import Opened, Tunnel
+from proxy.providers.upstream import Upstream
 from proxy.settings import UpstreamSettings
-from proxy.tunnel import Opened, Tunnel
-from proxy.upstream import Upstream
 from tests import websocket_frames
 from tests.comparison import Ways
 from tests.contract.test_w_websocket import CREATED, ECHO, accepted, next_frame, opened

@@ -13,8 +13,8 @@ from proxy.call import Call, Candidate
 from proxy.dialects import BY_SUFFIX
 from proxy.headers import Fields
 from proxy.model import Key
-from proxy.question import Question
 from proxy.reception import Reception
+from proxy.semantic.question import Question
 from proxy.settings import CacheSettings
 from tests import answers
 from tests.comparison import Ways

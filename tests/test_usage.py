@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.usage import MAX_TOKENS, Method, Usage, read_usage
+from proxy.accounts.usage import MAX_TOKENS, Method, Usage, read_usage
 
 VECTORS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "usage_vectors.jsonl"
 

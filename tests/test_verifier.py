@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import guards
-from proxy.calibration import shipped_prior
 from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import encoder as encoding
 from proxy.encoder import places
 from proxy.errors import ModelError
 from proxy.model import Judgement, Neighbour
+from proxy.semantic.calibration import shipped_prior
 from proxy.verifier import cross, stages
 from proxy.verifier.features import NAMES, features
 from proxy.verifier.stages import Stages

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.accounts.ledger import Ledger
+from proxy.accounts.money import PARTS, Cost
+from proxy.accounts.receipts import Receipt
+from proxy.accounts.usage import Usage
 from proxy.call import Repeat
-from proxy.ledger import Ledger
 from proxy.model import CutOff, Entry, Key, Outcome, Reason
-from proxy.money import PARTS, Cost
-from proxy.receipts import Receipt
-from proxy.usage import Usage
 from proxy.wire import Wire
 from tests.comparison import Ways
 from tests.raw_client import RawConnection

@@ -124,7 +124,7 @@ def main() -> None:
     (given.data / "semantic_prior.json").write_text(
         json.dumps({"verifier": identity(), "pairs": prior}, separators=(",", ":")) + "\n"
     )
-    from proxy.calibration import Calibration, shipped_prior
+    from proxy.semantic.calibration import Calibration, shipped_prior
 
     threshold = Calibration(shipped_prior(identity()), limit=0.02, judge_error=0.0).threshold
     print(f"{identity()}: {len(prior)} pairs in the prior; it serves from {threshold:.4f} on")

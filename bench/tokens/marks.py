@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.accounts.usage import Method
 from proxy.tokens.counter import TokenCounter
-from proxy.usage import Method
 
 VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "usage_vectors.jsonl"
 PATHS = {

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from proxy.accounts.usage import Usage, read_usage
 from proxy.dialects.tools import of_family
 from proxy.model import Finding, Form, Unkept
-from proxy.usage import Usage, read_usage
 
 # The words in which providers say why they stopped. A word that is in no list is taken for a good end: there are too
 # many spellings of "stop" to name them all, and an answer that was broken says so in one of these.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from proxy.accounts.usage import MAX_TOKENS, Usage
 from proxy.errors import EmbedderError, UpstreamError
 from proxy.headers import Fields
 from proxy.ports import Vectors
+from proxy.providers.upstream import Upstream
 from proxy.stores.guard import Guard
-from proxy.upstream import Upstream
-from proxy.usage import MAX_TOKENS, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy import canonical
+from proxy.accounts.money import PARTS
+from proxy.accounts.pricing import Prices
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Usage
 from proxy.byhand import CHAT, content
 from proxy.canonical import Unfit
 from proxy.errors import CacheError
 from proxy.guide.tiered import CacheTier, TieredCache, TieredCacheResult
 from proxy.model import WHOLE
-from proxy.money import PARTS
-from proxy.pricing import Prices
-from proxy.till import Till
-from proxy.usage import Usage
 
 log = logging.getLogger(__name__)
 

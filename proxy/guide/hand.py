@@ -3,13 +3,13 @@
 import time
 from dataclasses import dataclass
 
+from proxy.accounts.counting import Counting
 from proxy.byhand import CHAT, TARGET, ByHand
 from proxy.call import Call
-from proxy.counting import Counting
 from proxy.headers import Fields
 from proxy.ports import Store
-from proxy.recalling import Recalling
 from proxy.reception import Reception
+from proxy.semantic.recalling import Recalling
 from proxy.settings import CacheSettings, SemanticSettings
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier

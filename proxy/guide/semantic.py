@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 
 from proxy import guards
-from proxy.bars import AdaptiveBar, FixedBar
 from proxy.byhand import ByHand, Known, Question
 from proxy.embedders.local import LocalModel
 from proxy.encoder import places
@@ -17,6 +16,7 @@ from proxy.errors import EmbedderError
 from proxy.guide.hand import MAX_BYTES, Found, call, hand
 from proxy.model import Judgement, Neighbour
 from proxy.ports import Embedder, Vectors
+from proxy.semantic.bars import AdaptiveBar, FixedBar
 from proxy.settings import SemanticSettings
 from proxy.stores.memory import MemoryStore
 from proxy.stores.shelf import MemoryShelf

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 from proxy import canonical, labels
-from proxy.books import Axis, Books
+from proxy.accounts.books import Axis, Books
+from proxy.accounts.money import PARTS
+from proxy.accounts.till import Till
 from proxy.byhand import CHAT, ByHand, Question, asking, content
 from proxy.call import Call, Page, Reply
 from proxy.canonical import Unfit
 from proxy.errors import CacheError, UpstreamError
 from proxy.flights import Abandoned, Lagged
 from proxy.model import WHOLE, Json, Outcome, Reason
-from proxy.money import PARTS
 from proxy.pages import answers
 from proxy.pipeline import Pipeline
 from proxy.ports import Body
 from proxy.purging import SHORTEST_KEY, Wanted
 from proxy.tiers.exact import NAME as EXACT
 from proxy.tiers.semantic import NAME as SEMANTIC
-from proxy.till import Till
 
 MODEL = "gpt-4o-mini"
 """The model where a request names none."""

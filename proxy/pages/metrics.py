@@ -10,13 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from proxy.books import Axis, Books, Line
+from proxy.accounts.books import Axis, Books, Line
+from proxy.accounts.latency import Latency
+from proxy.accounts.money import PARTS
+from proxy.accounts.usage import Method
 from proxy.call import Call, Page, Reply
-from proxy.latency import Latency
 from proxy.model import Outcome
-from proxy.money import PARTS
 from proxy.pages import answers
-from proxy.usage import Method
 
 OTHER = "other"
 """The label of every model that the price list does not name."""

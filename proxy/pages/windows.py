@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 import proxy
-from proxy import money
-from proxy.books import Axis, Books, Line
+from proxy.accounts import money
+from proxy.accounts.books import Axis, Books, Line
+from proxy.accounts.chronicle import Chronicle, Span
+from proxy.accounts.ledger import iso
+from proxy.accounts.periods import Window
 from proxy.call import Call, Page, Reply
-from proxy.chronicle import Chronicle, Span
 from proxy.errors import CacheError
-from proxy.ledger import iso
 from proxy.pages import answers
-from proxy.periods import Window
 
 BY_DAY = "day"
 WAYS = (*(str(axis) for axis in Axis), BY_DAY)

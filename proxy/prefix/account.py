@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from proxy import money
-from proxy.money import Cost
-from proxy.usage import Usage
+from proxy.accounts import money
+from proxy.accounts.money import Cost
+from proxy.accounts.usage import Usage
 
 FEW_HELD_OUT = 20
 """With fewer requests held out nothing is claimed for what we did to the others."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from proxy import money
+from proxy.accounts import money
 from proxy.prefix.diagnosis import Diagnosis
 from proxy.prefix.spans import Code
 

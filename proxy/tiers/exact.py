@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from proxy import fingerprint
+from proxy.accounts.usage import Usage
 from proxy.errors import CacheError
 from proxy.headers import Fields
 from proxy.model import Entry, Key, Reason
 from proxy.ports import Store
-from proxy.usage import Usage
 
 log = logging.getLogger(__name__)
 

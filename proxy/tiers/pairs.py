@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TypeVar
 
 from proxy.model import Key
-from proxy.recall import Recalled
+from proxy.semantic.recall import Recalled
 
 MAX_ALIASES = 65536
 MAX_APART = 65536

@@ -14,7 +14,10 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 from urllib.parse import urlsplit
 
-from proxy import headers, money
+from proxy import headers
+from proxy.accounts import money
+from proxy.accounts.till import Till
+from proxy.accounts.usage import Method, Usage
 from proxy.call import Call, Candidate
 from proxy.errors import Broke
 from proxy.headers import Fields
@@ -32,12 +35,10 @@ from proxy.prefix.prompt import DIALECTS, Prompt, prompt_of, steers_itself
 from proxy.prefix.reach import reach
 from proxy.prefix.rules import UNKNOWN, Rule, Rules, Semantics
 from proxy.prefix.samples import Sample, Samples, kept
-from proxy.provider import Incoming
+from proxy.providers.provider import Incoming
 from proxy.settings import PREFIX_MODES, PrefixSettings
 from proxy.tasks import Tasks
 from proxy.tiers.steering import Steering, fits
-from proxy.till import Till
-from proxy.usage import Method, Usage
 
 log = logging.getLogger(__name__)
 

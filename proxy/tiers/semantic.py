@@ -17,16 +17,17 @@ from itertools import islice
 
 import numpy as np
 
-from proxy import codings, sameness
-from proxy.bars import Bar, Passage
+from proxy import codings
 from proxy.call import Candidate
 from proxy.codings import Undecodable
 from proxy.dialects.said import said
 from proxy.errors import CacheError, told
 from proxy.model import Apart, Entry, Judgement, Key, Neighbour
 from proxy.ports import Embedder, Shelf, Store, VectorIndex, Vectors, Verifier
-from proxy.question import Question, known_words, symbols
-from proxy.recall import Recalled
+from proxy.semantic import sameness
+from proxy.semantic.bars import Bar, Passage
+from proxy.semantic.question import Question, known_words, symbols
+from proxy.semantic.recall import Recalled
 from proxy.settings import SemanticSettings
 from proxy.tasks import Tasks
 from proxy.tiers import guarded

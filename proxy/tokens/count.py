@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from proxy.usage import Method
+from proxy.accounts.usage import Method
 
 
 @dataclass(frozen=True, slots=True)

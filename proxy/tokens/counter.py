@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from functools import cache, partial
 
+from proxy.accounts.usage import Method
 from proxy.tokens import answer as answers
 from proxy.tokens import prompt as prompts
 from proxy.tokens.count import Count
 from proxy.tokens.encodings import Tokenizers
 from proxy.tokens.families import Model, model_of
 from proxy.tokens.prompt import Endpoint, Tally
-from proxy.usage import Method
 
 
 class TokenCounter:

@@ -1,0 +1,1 @@
+"""What was asked, answered, spent and saved, and how that is known."""

@@ -1,0 +1,1 @@
+"""The side of the providers: which one, over which connection."""

@@ -1,0 +1,151 @@
+"""The semantic tier's part in the pass: when it is asked, what it is told, and what is kept for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from proxy.accounts.counting import Counting
+from proxy.call import Call, Candidate
+from proxy.model import Apart, Entry, Key, Neighbour
+from proxy.providers.ahead import Ahead
+from proxy.semantic.question import Question
+from proxy.semantic.recall import Recalled
+from proxy.tiers.exact import ExactTier
+from proxy.tiers.semantic import Inquiry, SemanticTier
+from proxy.values import value
+
+
+@value
+class Sought:
+    """A question that the tier has a part in: it may be answered by another's, and its own answer may serve others."""
+
+    question: Question
+    scope: str
+    """Narrowed by what answers vary by."""
+    maker: str
+    inquiry: Inquiry | None
+    """None where it takes no answer of another question."""
+
+    def takes(self, found: Recalled) -> bool:
+        """Whether *found*, which was given to somebody who asked the same, may be given here, too."""
+        return self.inquiry is not None and self.inquiry.takes(found)
+
+
+class Recalling:
+    """Asks the tier, where there is one. *maker* tells who sends a call; None where nobody shares answers."""
+
+    def __init__(
+        self,
+        tier: SemanticTier | None,
+        *,
+        exact: ExactTier,
+        counting: Counting,
+        maker: Callable[[Call], str] | None,
+        parallel: bool,
+        refused_by: Sequence[str] = (),
+    ) -> None:
+        self._tier = tier
+        self._exact = exact
+        self._counting = counting
+        self._maker = maker
+        self._parallel = parallel
+        self._refused_by = frozenset(refused_by)
+
+    def __repr__(self) -> str:
+        return f"<Recalling by {self._tier!r}>"
+
+    def seek(self, call: Call, candidate: Candidate, key: Key | None) -> Sought | None:
+        """What the tier is asked about *call*, whose exact key is *key*; None where it has no part in it."""
+        question = candidate.question
+        if self._tier is None or key is None or not candidate.plan.write:
+            return None
+        if not isinstance(question, Question):
+            self._tier.aside(question)
+            return None
+        maker = self._maker(call) if self._maker is not None else ""
+        scope = self._exact.narrow(Key(question.scope), call.dialect.name if call.dialect else "", call.fields)
+        # A narrowed scope is a bare digest; its class stays in front.
+        scope = Key(question.scope[:1] + scope.removeprefix(question.scope[:1]))
+        refused = call.asker.name in self._refused_by
+        inquiry = None if refused else self._tier.inquiry(key, candidate, question, scope=scope, maker=maker)
+        if refused:
+            self._tier.aside(Apart.REFUSED)
+        return Sought(question=question, scope=scope, maker=maker, inquiry=inquiry)
+
+    async def neighbours(self, sought: Sought) -> Sequence[Neighbour]:
+        """The known questions nearest to what is sought, for people to look at."""
+        if self._tier is None or sought.inquiry is None:
+            return ()
+        return await self._tier.neighbours(sought.inquiry)
+
+    def seen(self, call: Call, candidate: Candidate, entry: Entry) -> None:
+        """*call* was asked before, word for word."""
+        if self._tier is not None and self._maker is not None and entry.scope:
+            self._tier.seen(entry.key, self._maker(call))
+
+    def recall(
+        self, sought: Sought | None, ahead: Ahead, fits: Callable[[Entry], Awaitable[bool]]
+    ) -> Callable[[], Awaitable[Recalled | None]] | None:
+        """What a flight does before it asks the provider; *fits* says whether an entry can be given as is wanted."""
+        if self._tier is None or sought is None or sought.inquiry is None:
+            return None
+        tier, inquiry = self._tier, sought.inquiry
+
+        async def recall() -> Recalled | None:
+            if self._parallel and tier.may_know(inquiry):
+                ahead.set_off()
+            try:
+                found = await tier.recall(inquiry)
+                if found is not None and not await fits(found.entry):
+                    tier.unfit(inquiry)
+                    found = None
+            except asyncio.CancelledError:
+                ahead.call_off()
+                raise
+            if found is not None:
+                ahead.call_off()
+                tier.served(found)
+                return self._priced(found, inquiry)
+            return None
+
+        return recall
+
+    async def find(self, sought: Sought | None) -> Recalled | None:
+        """What may be given for *sought* without asking the provider, if anything."""
+        if self._tier is None or sought is None or sought.inquiry is None:
+            return None
+        found = await self._tier.recall(sought.inquiry)
+        if found is not None:
+            self._tier.served(found)
+        return found
+
+    def _priced(self, found: Recalled, inquiry: Inquiry) -> Recalled:
+        """*found* with what asking anew would have cost: this question's prompt, the recorded answer."""
+        entry = found.entry
+        if entry.usage is None:
+            return found
+        usage = self._counting.asked_instead(
+            entry.usage, entry.model, asked=inquiry.question.text, recorded=entry.question
+        )
+        return replace(found, entry=replace(entry, usage=usage))
+
+    def marked(self, entry: Entry, sought: Sought | None) -> Entry:
+        """*entry* with what it answers, where others may be given it."""
+        if self._tier is None or sought is None or self._tier.missing:
+            return entry
+        return self._tier.marked(entry, sought.question, sought.inquiry, scope=sought.scope, maker=sought.maker)
+
+    def kept(self, entry: Entry, sought: Sought | None) -> None:
+        """*entry*, the answer to what was sought, is kept."""
+        if self._tier is not None and sought is not None:
+            self._tier.kept(entry, sought.inquiry)
+
+
+def why(sought: Sought | None) -> Apart | None:
+    """Why no other question's answer was given, where that is worth telling the client."""
+    inquiry = sought.inquiry if sought is not None else None
+    return inquiry.apart if inquiry is not None and inquiry.apart not in UNSAID else None
+
+
+UNSAID = frozenset({Apart.ALONE, Apart.OFF, Apart.LOADING})
+"""What a miss says nothing of: there was nothing to compare with."""
