@@ -19,7 +19,7 @@ from proxy.accounts.usage import Usage
 Usd = NewType("Usd", Decimal)
 """US dollars, exact."""
 
-PRICES_FILE = Path(__file__).resolve().parent / "data" / "prices.json"
+PRICES_FILE = Path(__file__).resolve().parents[1] / "data" / "prices.json"
 """Written by ``scripts/freeze_prices.py`` from genai-prices (MIT); its head says when and from which release."""
 
 PER_MILLION = Decimal(1_000_000)
