@@ -33,11 +33,17 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(operations)
+@settings(max_examples=80, deadline=None)
+@given(operations, st.sampled_from([4, 8, block.WIDE_ROWS]))
 def test_any_order_of_adding_and_dropping_finds_what_a_plain_table_finds(
-    done: list[tuple[str, str, int, int]],
+    done: list[tuple[str, str, int, int]], wide_rows: int
 ) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(block, "WIDE_ROWS", wide_rows)
+        _compare(done)
+
+
+def _compare(done: list[tuple[str, str, int, int]]) -> None:
     index = BlockIndex(dimension=DIMENSION, max_bytes=1 << 20)
     table: dict[tuple[str, str], Vectors] = {}
     for what, scope, name, seed in done:

@@ -13,6 +13,10 @@ from proxy.ports import Vectors
 FIRST_ROWS = 4
 """A scope begins small: most hold a question or two."""
 
+WIDE_ROWS = 4096
+"""From here on a scope reserves at once what the whole budget could hold: memory that was never written costs nothing,
+and copying a hundred megabytes to a larger place would hold up everything else."""
+
 THREAD_ROWS = 8192
 """Above this many rows a search would take more than half a millisecond, and is done in a thread."""
 
@@ -37,11 +41,12 @@ Signs = NDArray[np.uint64]
 
 
 class _Block:
-    """The vectors of one scope, rows 0 to ``count`` of an array that grows by doubling."""
+    """The vectors of one scope: the first rows of an array that grows by doubling, then once to *most_rows*."""
 
-    __slots__ = ("keys", "places", "rows", "signs")
+    __slots__ = ("_most_rows", "keys", "places", "rows", "signs")
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, most_rows: int) -> None:
+        self._most_rows = most_rows
         self.rows = np.empty((FIRST_ROWS, dimension), dtype=np.float32)
         self.signs: Signs = np.zeros((-(-dimension // 64), FIRST_ROWS), dtype=np.uint64)
         """64 of them in a number, a column for each row."""
@@ -53,10 +58,7 @@ class _Block:
         if place is None:
             place = len(self.keys)
             if place == len(self.rows):
-                grown = np.empty((2 * place, self.rows.shape[1]), dtype=np.float32)
-                grown[:place] = self.rows
-                self.rows = grown
-                self.signs = np.pad(self.signs, ((0, 0), (0, place)))
+                self._resize(2 * place if 2 * place <= WIDE_ROWS else max(2 * place, self._most_rows))
             self.places[key] = place
             self.keys.append(key)
         self.rows[place] = vector
@@ -73,14 +75,23 @@ class _Block:
             self.signs[:, place] = self.signs[:, len(self.keys)]
             self.keys[place] = last
             self.places[last] = place
-        if len(self.rows) > FIRST_ROWS and len(self.keys) * 4 < len(self.rows):
-            self.rows = self.rows[: max(FIRST_ROWS, len(self.rows) // 2)].copy()
-            self.signs = self.signs[:, : len(self.rows)].copy()
+        room = min(len(self.rows), WIDE_ROWS)
+        if len(self.rows) > FIRST_ROWS and len(self.keys) * 4 < room:
+            self._resize(max(FIRST_ROWS, room // 2))
         return True
+
+    def _resize(self, capacity: int) -> None:
+        kept = min(len(self.rows), capacity)
+        rows = np.empty((capacity, self.rows.shape[1]), dtype=np.float32)
+        signs = np.zeros((len(self.signs), capacity), dtype=np.uint64)
+        rows[:kept], signs[:, :kept] = self.rows[:kept], self.signs[:, :kept]
+        self.rows, self.signs = rows, signs
 
     @property
     def bytes_used(self) -> int:
-        return self.rows.nbytes + self.signs.nbytes + len(self.keys) * ROW_OVERHEAD_BYTES + SCOPE_OVERHEAD_BYTES
+        count = len(self.rows) if len(self.rows) <= WIDE_ROWS else len(self.keys)
+        each = self.rows.itemsize * self.rows.shape[1] + self.signs.itemsize * len(self.signs)
+        return count * each + len(self.keys) * ROW_OVERHEAD_BYTES + SCOPE_OVERHEAD_BYTES
 
 
 class BlockIndex:
@@ -124,7 +135,7 @@ class BlockIndex:
         block = self._blocks.get(scope)
         before = 0 if block is None else block.bytes_used
         if block is None:
-            block = _Block(self._dimension)
+            block = _Block(self._dimension, self._max_bytes // (4 * self._dimension))
             if self._cost(scope, block) > self._max_bytes:
                 return False
             self._blocks[scope] = block
