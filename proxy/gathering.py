@@ -147,6 +147,9 @@ class Gathering:
             return await ask(call.fields, call.body)
         missing = [key for key in dict.fromkeys(self._keys) if key not in self._kept]
         wanted = [self._keys.index(key) for key in missing]
+        # Telling the shares takes a vocabulary, which takes half a second to load, once; the provider takes time, too.
+        model = next(iter(self._kept.values())).model
+        asyncio.get_running_loop().run_in_executor(None, counter.shared().load, model)
         body = await _off_loop(len(call.body), partial(vectors.only, call.body, wanted))
         rest = await ask(headers.resized(call.fields, len(body)), body)
         if rest.status != 200:

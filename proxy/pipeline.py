@@ -18,7 +18,7 @@ from proxy.call import Call, Deliver, Reply
 from proxy.departures import Departures
 from proxy.errors import Garbled, KeyRefused, Unreachable, UpstreamError
 from proxy.flights import Abandoned, Airspace, Flight, Head, Lagged, Seat
-from proxy.gathering import Gatherer
+from proxy.gathering import Gatherer, Gathering
 from proxy.headers import Fields
 from proxy.keys import allowance
 from proxy.keys.allowance import STRANGER
@@ -246,7 +246,7 @@ class Pipeline:
             return None
         found = await self._exact.look_up(visit.key, max_age_s=candidate.asked.max_age_s)
         if isinstance(found, Missed) and visit.gathering is not None:
-            found, generation = await visit.gathering.look_up(max_age_s=candidate.asked.max_age_s), None
+            found, generation = await self._gather(visit, visit.gathering), None
         if isinstance(found, Missed):
             visit.reason, visit.stale = found.reason, found.stale
             return await self._recognise_expired(visit)
@@ -258,6 +258,15 @@ class Pipeline:
             self._reception.remember(call, visit.dialect, candidate)
         self._recalling.seen(call, candidate, found.entry)
         return self._replies.hit(visit, found, again, generation=generation)
+
+    async def _gather(self, visit: Visit, gathering: Gathering) -> Found | Missed:
+        """What is kept of several inputs; looked up once more where the others landed while this was looked up."""
+        max_age_s = visit.candidate.asked.max_age_s
+        aloft = self._aloft(visit.courses())
+        found = await gathering.look_up(max_age_s=max_age_s)
+        if isinstance(found, Missed) and aloft is not None and self._aloft(visit.courses()) is not aloft:
+            found = await gathering.look_up(max_age_s=max_age_s)
+        return found
 
     async def _recognise_expired(self, visit: Visit) -> Reply | None:
         """What is kept and has expired, where it may be given while its successor is fetched."""
