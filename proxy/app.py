@@ -73,6 +73,9 @@ from proxy.wire import Wire
 
 log = logging.getLogger(__name__)
 
+MODEL_WITHIN_S = 2.0
+"""A proxy that starts waits so long for its model at the most; it serves without it until it is there."""
+
 STORING_S = 1.0
 """How long a stopping proxy waits for the last answers to be put away."""
 
@@ -364,6 +367,10 @@ class App:
             AskonceError: the address cannot be listened on.
         """
         await self._open_storage()
+        if self.config.semantic.policy != "off":
+            loading = self.tasks.start(self.semantic.begin(self._load_model), name="load the model")
+            # Who asks at once shall find it there. It takes a fraction of a second, but on a disk that sleeps.
+            await asyncio.wait({loading}, timeout=MODEL_WITHIN_S)
         host, shared = self.config.server.host, port is not None
         port = self.config.server.port if port is None else port
         loop = asyncio.get_running_loop()
@@ -373,11 +380,9 @@ class App:
             )
         except OSError as error:
             raise AskonceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-        if self.config.semantic.policy != "off":
-            self.tasks.start(self.semantic.begin(self._load_model), name="load the model")
-            if self.storage.lasting:
-                self.tasks.start(self.semantic.follow(), name="verdicts")
-                self.tasks.start(self.semantic.accompany(), name="questions")
+        if self.config.semantic.policy != "off" and self.storage.lasting:
+            self.tasks.start(self.semantic.follow(), name="verdicts")
+            self.tasks.start(self.semantic.accompany(), name="questions")
         self.tasks.start(self.chronicle.keep(), name="chronicle")
         if self.budgets is not None:
             self.tasks.start(self.budgets.keep(), name="budgets")
