@@ -133,7 +133,7 @@ def test_another_version_is_unreadable() -> None:
 
 def test_a_field_that_is_not_known_is_passed_over_and_a_missing_one_has_its_default() -> None:
     plain = {"key": "k", "dialect": "chat", "status": 200, "phrase": 0, "head": 1, "body": 2, "created": 1.5}
-    octets = framed(payload({**plain, "scope": "of another version"}, b"OK", b"A: 1\r\n", b"body"))
+    octets = framed(payload({**plain, "brand_new": "of another version"}, b"OK", b"A: 1\r\n", b"body"))
     assert PLAIN.unpack(octets, Key("k")) == sample()
     assert sample().expires == math.inf
 
