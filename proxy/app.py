@@ -158,6 +158,7 @@ class App:
             gate=self.gate,
         )
         self._listener: asyncio.Server | None = None
+        self._loading: asyncio.Task[None] | None = None
 
     def _semantic(self, verifier: LocalVerifier, chosen: Bar) -> SemanticTier:
         """The tier that goes by the *model* on this machine."""
@@ -368,9 +369,9 @@ class App:
         """
         await self._open_storage()
         if self.config.semantic.policy != "off":
-            loading = self.tasks.start(self.semantic.begin(self._load_model), name="load the model")
+            self._loading = self.tasks.start(self.semantic.begin(self._load_model), name="load the model")
             # Who asks at once shall find it there. It takes a fraction of a second, but on a disk that sleeps.
-            await asyncio.wait({loading}, timeout=MODEL_WITHIN_S)
+            await asyncio.wait({self._loading}, timeout=MODEL_WITHIN_S)
         host, shared = self.config.server.host, port is not None
         port = self.config.server.port if port is None else port
         loop = asyncio.get_running_loop()
@@ -389,6 +390,16 @@ class App:
         if self.gate is not None:
             self.tasks.start(self.gate.watch(), name="gate")
         return int(self._listener.sockets[0].getsockname()[1])
+
+    def opened(self) -> None:
+        """It was said that the door is open; what else there is to say comes after that."""
+        if self._loading is not None:
+            self.tasks.start(self._say_what_is_missing(self._loading), name="say what is missing")
+
+    async def _say_what_is_missing(self, loading: asyncio.Task[None]) -> None:
+        await asyncio.wait({loading})
+        if self.semantic.missing:
+            log.warning("the semantic tier is off, everything else works: %s", self.semantic.missing)
 
     async def _open_storage(self) -> None:
         self.storage.open(self.tasks)
@@ -541,6 +552,7 @@ async def _serve(config: Config, post: Post | None) -> None:
     else:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+    app.opened()
     await stop.wait()
     if post is not None:
         loop.remove_reader(post.supervisor)

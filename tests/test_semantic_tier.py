@@ -312,7 +312,7 @@ def test_an_embedder_that_fails_costs_hits_and_one_line(caplog: pytest.LogCaptur
     play(scene)
 
 
-def test_without_a_model_nothing_is_served_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_model_nothing_is_served_and_nothing_is_at_fault() -> None:
     async def scene() -> None:
         house = House()
 
@@ -320,14 +320,12 @@ def test_without_a_model_nothing_is_served_and_that_is_said_once(caplog: pytest.
             raise CacheError("no model here")
 
         assert house.tier.state == "loading"
-        with caplog.at_level(logging.WARNING):
-            await house.tier.begin(load)
+        await house.tier.begin(load)
         assert (house.tier.state, house.tier.missing) == ("off", "no model here")
         assert await house.ask(SAME) is Apart.OFF
         assert not house.tier.degraded
 
     asyncio.run(scene())
-    assert len(caplog.records) == 1
 
 
 def test_questions_kept_while_the_model_loads_are_found_afterwards() -> None:

@@ -170,7 +170,6 @@ class SemanticTier:
             await load()
         except CacheError as error:
             self.missing = told(error)
-            log.warning("the semantic tier is off, everything else works: %s", self.missing)
             return
         self._began = True
         try:
