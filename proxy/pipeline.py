@@ -33,7 +33,7 @@ from proxy.reception import Reception
 from proxy.replies import Replies, unread
 from proxy.semantic.question import Question
 from proxy.semantic.recall import Recalled
-from proxy.semantic.recalling import Recalling, why
+from proxy.semantic.recalling import Recalling, by_itself, why
 from proxy.settings import Config
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier, Found, Missed
@@ -326,6 +326,8 @@ class Pipeline:
                     await deliver(await self._replies.similar(visit, found))
                 case Head() as head:
                     if not _fits(head.fields, visit.call.fields, aloft.request_fields):
+                        # It was told apart by what its own request says, so it is answered by its own alone.
+                        visit.sought = by_itself(visit.sought)
                         return False
                     await deliver(self._replies.passed_on(visit, seat, head))
         finally:

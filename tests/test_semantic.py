@@ -244,6 +244,17 @@ def test_no_secret_of_the_provider_reaches_an_embedder_elsewhere(
 
 
 @needs_model
+def test_an_answer_that_varies_by_a_field_serves_only_those_with_the_same(start: Start) -> None:
+    ways = start(own=True)
+    fields = (*answers.JSON, ("Vary", "Origin"))
+    ways.plays(answers.whole(answers.chat_body("for a"), fields), answers.whole(answers.chat_body("for b"), fields))
+    ask(ways, ASKED, headers=(("Origin", "https://a"),))
+    other = (("Origin", "https://b"), ("x-askonce-ttl", "0"))
+    assert label(ask(ways, SAME, headers=other)) == "MISS not_found"
+    assert label(ask(ways, SAME, headers=(("Origin", "https://a"),))) == "HIT semantic"
+
+
+@needs_model
 def test_a_stream_is_given_what_was_recorded_whole(start: Start) -> None:
     ways = start()
     ask(ways, ASKED)

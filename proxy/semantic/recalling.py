@@ -19,9 +19,10 @@ from proxy.values import value
 class Sought:
     """A question that the tier has a part in: it may be answered by another's, and its own answer may serve others."""
 
+    call: Call
     question: Question
     scope: str
-    """Narrowed by what answers vary by."""
+    """Narrowed by what answers are known to vary by."""
     maker: str
     inquiry: Inquiry | None
     """None where it takes no answer of another question."""
@@ -63,14 +64,18 @@ class Recalling:
             self._tier.aside(question)
             return None
         maker = self._maker(call) if self._maker is not None else ""
-        scope = self._exact.narrow(Key(question.scope), call.dialect.name if call.dialect else "", call.fields)
-        # A narrowed scope is a bare digest; its class stays in front.
-        scope = Key(question.scope[:1] + scope.removeprefix(question.scope[:1]))
+        scope = self._scope(question, call)
         refused = call.asker.name in self._refused_by
         inquiry = None if refused else self._tier.inquiry(key, candidate, question, scope=scope, maker=maker)
         if refused:
             self._tier.aside(Apart.REFUSED)
-        return Sought(question=question, scope=scope, maker=maker, inquiry=inquiry)
+        return Sought(call=call, question=question, scope=scope, maker=maker, inquiry=inquiry)
+
+    def _scope(self, question: Question, call: Call) -> str:
+        """The scope of *question*, told apart by the fields that answers are known to vary by now."""
+        narrowed = self._exact.narrow(Key(question.scope), call.dialect.name if call.dialect else "", call.fields)
+        # A narrowed scope is a bare digest; its class stays in front.
+        return question.scope[:1] + narrowed.removeprefix(question.scope[:1])
 
     async def neighbours(self, sought: Sought) -> Sequence[Neighbour]:
         """The known questions nearest to what is sought, for people to look at."""
@@ -133,12 +138,19 @@ class Recalling:
         """*entry* with what it answers, where others may be given it."""
         if self._tier is None or sought is None or self._tier.missing:
             return entry
-        return self._tier.marked(entry, sought.question, sought.inquiry, scope=sought.scope, maker=sought.maker)
+        # This answer may have been the first to say what it varies by: then it is for fewer than asked with it.
+        scope = self._scope(sought.question, sought.call)
+        return self._tier.marked(entry, sought.question, sought.inquiry, scope=scope, maker=sought.maker)
 
     def kept(self, entry: Entry, sought: Sought | None) -> None:
         """*entry*, the answer to what was sought, is kept."""
         if self._tier is not None and sought is not None:
             self._tier.kept(entry, sought.inquiry)
+
+
+def by_itself(sought: Sought | None) -> Sought | None:
+    """What is sought, which from now on takes no answer of another question."""
+    return replace(sought, inquiry=None) if sought is not None else None
 
 
 def why(sought: Sought | None) -> Apart | None:
