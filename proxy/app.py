@@ -163,11 +163,12 @@ class App:
     def _semantic(self, verifier: LocalVerifier, chosen: Bar) -> SemanticTier:
         """The tier that goes by the *model* on this machine."""
         settings = self.config.semantic
+        own = BlockIndex(dimension=self.embedder.dimension, max_bytes=settings.max_bytes)
         return SemanticTier(
             settings,
             embedder=self.embedder,
             verifier=verifier,
-            index=BlockIndex(dimension=self.embedder.dimension, max_bytes=settings.max_bytes),
+            index=own if settings.policy == "off" else self.storage.index(self.embedder, own),
             store=self.storage.store,
             shelf=self.storage.shelf,
             bar=chosen,

@@ -162,7 +162,12 @@ class VectorIndex(Protocol):
 
     @property
     def bytes_used(self) -> int:
-        """Octets in use."""
+        """Octets in use in this process."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Vectors that other processes added are found, too, under keys that may not be known here."""
         ...
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from proxy.errors import CacheError, ConfigError
 from proxy.model import Entry
-from proxy.ports import Leases, Shelf, Store, Tallies
+from proxy.ports import Embedder, Leases, Shelf, Store, Tallies, VectorIndex
 from proxy.settings import StoreSettings
 from proxy.stores.codec import Codec
 from proxy.stores.fronted import FrontedStore
@@ -75,6 +75,8 @@ class Storage:
     """It outlasts this process, and others may share it."""
     fault: Callable[[], str]
     """Why it does not work now; empty where it does."""
+    index: Callable[[Embedder, VectorIndex], VectorIndex] = field(default=lambda _, own: own)
+    """What the vectors of an embedder are searched in, made before it is opened; given this process's own block."""
     open: Callable[[Tasks], None] = field(default=lambda _: None)
     """Begin what goes on in the background."""
 
@@ -161,6 +163,7 @@ def _redis(settings: StoreSettings, now: Callable[[], float]) -> Storage:
     from proxy.stores.redis_leases import RedisLeases
     from proxy.stores.redis_link import RedisLink
     from proxy.stores.redis_shelf import RedisShelf, RedisTallies
+    from proxy.vectors.redis import RedisVectors
 
     link = RedisLink(
         settings.url or LOCAL_REDIS, max_connections=settings.max_connections, deadline_s=settings.deadline_ms / 1000
@@ -168,9 +171,23 @@ def _redis(settings: StoreSettings, now: Callable[[], float]) -> Storage:
     behind = RedisStore(link, _codec(settings), prefix=settings.prefix, now=now)
     fronted = FrontedStore(_local(settings, now), behind, believe_s=settings.local_ttl_s, now=now)
 
+    made: list[RedisVectors] = []
+
+    def index(embedder: Embedder, own: VectorIndex) -> VectorIndex:
+        # A vector tells much of its text, so none lies open beside what is encrypted; and a set lies on another node of
+        # a cluster than the entries that it follows.
+        if settings.encryption_keys or "+cluster" in settings.url.partition("://")[0]:
+            return own
+        made.append(
+            RedisVectors(own, link, prefix=settings.prefix, identity=embedder.identity, dimension=embedder.dimension)
+        )
+        return made[-1]
+
     def begin(tasks: Tasks) -> None:
         tasks.start(fronted.heed(), name="heed")
         tasks.start(behind.look(), name="look")
+        for each in made:
+            each.open(tasks)
 
     return Storage(
         store=fronted,
@@ -181,6 +198,7 @@ def _redis(settings: StoreSettings, now: Callable[[], float]) -> Storage:
         leases=RedisLeases(link, prefix=settings.prefix),
         lasting=True,
         fault=lambda: behind.fault,
+        index=index,
         open=begin,
     )
 

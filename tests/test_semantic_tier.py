@@ -15,7 +15,7 @@ from proxy.call import Candidate
 from proxy.errors import CacheError
 from proxy.model import Apart, Entry, Form, Judgement, Key, Neighbour, TenantId, Veto
 from proxy.policy import Control, Plan
-from proxy.ports import Vectors
+from proxy.ports import Store, VectorIndex, Vectors
 from proxy.providers.routing import Route
 from proxy.semantic.bars import Bar, FixedBar, Passage, bar
 from proxy.semantic.question import Question
@@ -92,11 +92,13 @@ class House:
     bar: Bar = field(default_factory=lambda: FixedBar(0.7))
     chance: float = 0.5
     keeps_vectors: bool = False
-    store: MemoryStore = field(default_factory=lambda: MemoryStore(max_bytes=1 << 20, now=lambda: NOW))
+    store: Store = field(default_factory=lambda: MemoryStore(max_bytes=1 << 20, now=lambda: NOW))
     shelf: MemoryShelf = field(default_factory=MemoryShelf)
     embedder: WordEmbedder = field(default_factory=WordEmbedder)
     verifier: WordVerifier = field(default_factory=WordVerifier)
     tasks: Tasks = field(default_factory=Tasks)
+    beside: Callable[[VectorIndex], VectorIndex] = lambda own: own
+    """What the tier searches, given the block of its own."""
 
     def __post_init__(self) -> None:
         self.index = BlockIndex(dimension=self.embedder.dimension, max_bytes=1 << 22)
@@ -104,7 +106,7 @@ class House:
             self.settings,
             embedder=self.embedder,
             verifier=self.verifier,
-            index=self.index,
+            index=self.beside(self.index),
             store=self.store,
             shelf=self.shelf,
             bar=self.bar,

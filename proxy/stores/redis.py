@@ -47,6 +47,7 @@ class RedisStore:
         self._link = link
         self._codec = codec
         self._entry = f"{prefix}entry:"
+        self._vectors = f"{prefix}vectors:"
         self._asked = f"{prefix}asked"
         self._channel = f"{prefix}withdrawn"
         self._came = f"{prefix}came"
@@ -130,17 +131,12 @@ class RedisStore:
     async def clear(self) -> int:
         """Forget every entry, here and in every other process; other keys of this Redis are let be."""
         cleared = 0
-        async for names in self._scanned():
-
-            async def ask(client: Client, names: list[bytes] = names) -> int:
-                async with client.pipeline(transaction=False) as pipe:
-                    for name in names:
-                        # Spelled out: a cluster's own `unlink` and `touch` go their own ways.
-                        pipe.execute_command("UNLINK", name)
-                    return sum(await pipe.execute())
-
-            cleared += await self._link.write(ask, deadline_s=LONG_S)
+        async for names in self._scanned(self._entry):
+            cleared += await self._unlink(names)
             self._tell([self._key(name) for name in names])
+        # What the entries' questions mean goes with them.
+        async for names in self._scanned(self._vectors):
+            await self._unlink(names)
 
         async def tell(client: Client) -> None:
             await client.delete(self._asked)
@@ -148,6 +144,16 @@ class RedisStore:
 
         await self._link.write(tell, deadline_s=PUT_S)
         return cleared
+
+    async def _unlink(self, names: list[bytes]) -> int:
+        async def ask(client: Client) -> int:
+            async with client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    # Spelled out: a cluster's own `unlink` and `touch` go their own ways.
+                    pipe.execute_command("UNLINK", name)
+                return sum(await pipe.execute())
+
+        return await self._link.write(ask, deadline_s=LONG_S)
 
     async def asked(self) -> AsyncIterator[Entry]:
         """Every live entry that has a scope."""
@@ -180,7 +186,7 @@ class RedisStore:
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Every live entry, as far as none comes or goes meanwhile."""
-        async for names in self._scanned():
+        async for names in self._scanned(self._entry):
             async for entry in self._each([self._key(name) for name in names]):
                 yield entry
 
@@ -197,10 +203,10 @@ class RedisStore:
             if entry is not None and entry.expires > self._now():
                 yield entry
 
-    async def _scanned(self) -> AsyncIterator[list[bytes]]:
-        """The names of all our entries, some at a time; each once."""
+    async def _scanned(self, beginning: str) -> AsyncIterator[list[bytes]]:
+        """The names of all keys with this *beginning*, some at a time; each once."""
         seen: set[bytes] = set()
-        match = _literally(self._entry) + "*"
+        match = _literally(beginning) + "*"
         scan = self._link.client().scan_iter(match=match, count=SCANNED_AT_ONCE)
 
         async def some(_: Client) -> list[bytes]:

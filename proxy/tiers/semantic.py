@@ -242,7 +242,11 @@ class SemanticTier:
 
     def may_know(self, inquiry: Inquiry) -> bool:
         """Whether there is anything to compare it with."""
-        return self._began and self._questions.others(inquiry.scope, inquiry.key)
+        return self._began and self._others(inquiry)
+
+    def _others(self, inquiry: Inquiry) -> bool:
+        # Of plain questions other processes may know more; in the middle of a conversation most are alone everywhere.
+        return self._questions.others(inquiry.scope, inquiry.key) or (self._index.shared and inquiry.scope[:1] == "p")
 
     async def recall(self, inquiry: Inquiry) -> Recalled | None:
         """The answer to another question that may be given to this one; None, and why in ``inquiry.apart``."""
@@ -272,7 +276,7 @@ class SemanticTier:
             CacheError: the model is not there, or failed.
         """
         vector = await self._embed_with_others(inquiry)
-        near = await self._index.nearest(inquiry.scope, vector, NEAREST + 1)
+        near = await self._near(inquiry, vector)
         known = [(self._questions.get(key), cosine) for key, cosine in near if key != inquiry.key]
         return [Neighbour(text=each.text, cosine=cosine) for each, cosine in known if each is not None][:NEAREST]
 
@@ -295,10 +299,10 @@ class SemanticTier:
             return await self._found(inquiry, alias.key, alias.cosine, alias.score, remembered=True)
         if not self._began:
             raise _Apart(Apart.OFF if self.missing else Apart.LOADING)
-        if not self._questions.others(inquiry.scope, inquiry.key):
+        if not self._others(inquiry):
             raise _Apart(Apart.ALONE)
         inquiry.vector = await self._embed_with_others(inquiry)
-        near = await self._index.nearest(inquiry.scope, inquiry.vector, NEAREST + 1)
+        near = await self._near(inquiry, inquiry.vector)
         fit: list[tuple[Key, Neighbour]] = []
         why = Apart.ALONE
         for key, cosine in [each for each in near if each[0] != inquiry.key and each[1] >= FLOOR][:NEAREST]:
@@ -337,6 +341,23 @@ class SemanticTier:
             self._place_one(key, each, vector)
         own: Vectors = vectors[0]
         return own
+
+    async def _near(self, inquiry: Inquiry, vector: Vectors) -> list[tuple[Key, float]]:
+        """The nearest of its scope. Those that another process placed and this one never heard of are known then."""
+        near = await self._index.nearest(inquiry.scope, vector, NEAREST + 1)
+        for key, cosine in near:
+            if self._questions.get(key) is not None or key == inquiry.key or cosine < FLOOR:
+                continue
+            try:
+                entry = await self._store.get(key)
+            except CacheError:
+                continue
+            if entry is None:
+                self._index.drop(inquiry.scope, key)
+            elif entry.scope == inquiry.scope and self._questions.get(key) is None:
+                self._know(entry, self._vector_of(entry))
+        self._place()
+        return near
 
     def _unfit(self, inquiry: Inquiry, key: Key, known: Known) -> Apart | None:
         """Why the answer to *known* must not be given, before anybody asks the verifier."""
@@ -585,6 +606,7 @@ class SemanticTier:
             "verifier": self._verifier.identity,
             "questions": len(self._questions),
             "vector_bytes": self._index.bytes_used,
+            "vectors_shared": self._index.shared,
             "aliases": self._pairs.aliases,
             "told_apart": self._pairs.apart,
             **self.counts,

@@ -122,6 +122,11 @@ class BlockIndex:
         return self._bytes
 
     @property
+    def shared(self) -> bool:
+        """It is this process's own."""
+        return False
+
+    @property
     def max_bytes(self) -> int:
         """The budget."""
         return self._max_bytes
