@@ -16,6 +16,7 @@ import pytest
 from proxy.errors import CacheError
 from proxy.model import Entry, Key
 from proxy.ports import VectorIndex, Vectors
+from proxy.semantic.recall import Recalled
 from proxy.settings import StoreSettings
 from proxy.storage import storage
 from proxy.stores.codec import Codec
@@ -295,10 +296,11 @@ class Sharing(House):
 async def test_a_process_that_never_heard_of_a_question_answers_by_it(redis_8_server: RedisServer) -> None:
     prefix = f"{secrets.token_hex(8)}:"
     dimension = WordEmbedder().dimension
-    made = [Process(redis_8_server.url, prefix, dimension=dimension) for _ in range(2)]
+    made = [Process(redis_8_server.url, prefix, dimension=dimension) for _ in range(3)]
+    third = await made[2].began()
     one, other = [
         Sharing(store=await _begun(each), keeps_vectors=True, beside=lambda own, each=each: _beside(each, own))  # type: ignore[misc]
-        for each in made
+        for each in made[:2]
     ]
     for house in (one, other):
         await house.begin()
@@ -308,13 +310,30 @@ async def test_a_process_that_never_heard_of_a_question_answers_by_it(redis_8_se
         return not isinstance(await other.ask(SAME), str)
 
     await comes(answers)
-    assert answered(await other.ask(SAME)) == ASKED
+    found = await other.ask(SAME)
+    assert answered(found) == ASKED
+    assert isinstance(found, Recalled)
     assert isinstance(await other.ask(OTHER), str)
+    [vector] = await other.embedder.embed([SAME])
+
+    async def found_by_third() -> list[Key]:
+        return await third.found("p1", vector)
+
+    async def again() -> bool:
+        return await found_by_third() == [key_of(ASKED)]
+
+    # An answer that is kept anew, as after its time, places its question anew: by itself, or embedded once more.
+    for how in (one.inquiry(ASKED), None):
+        await third.store.clear()
+        assert await made[0].store.put(found.entry)
+        assert await found_by_third() == []
+        one.tier.kept(found.entry, how)
+        await comes(again)
     # It leaves with its entry, in every process.
     assert await made[0].store.drop(key_of(ASKED))
 
     async def none() -> bool:
-        return await made[1].index.nearest("p1", (await other.embedder.embed([SAME]))[0], 3) == []
+        return await found_by_third() == []
 
     assert isinstance(await other.ask(SAME), str)
     await comes(none)

@@ -534,7 +534,8 @@ class SemanticTier:
         if before is not None and before.scope != entry.scope:
             self._index.drop(before.scope, entry.key)
         elif before is not None:
-            known.placed = before.placed
+            # In a shared index its place ends with the entry that was kept before.
+            known.placed = before.placed and not self._index.shared
         too_many = self._questions.add(entry.key, known)
         if too_many is not None:
             self._gone(too_many)

@@ -22,8 +22,9 @@ from proxy.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-EFFORT = 200
-"""How many candidates a search of the graph keeps in hand: more find more and take longer."""
+EFFORT = 64
+"""How many candidates a search of the graph keeps in hand, to find a vector as to place one: more find more and take
+longer. Redis would place with 200, in the thread that serves everybody, three times as long, and find no more by it."""
 
 MORE = 2
 """So many times as many as are wanted are asked for: some have left since."""
@@ -68,7 +69,7 @@ local member = string.sub(KEYS[2], #ARGV[3] + 1) .. '\\n' .. ARGV[1]
 local ends = lives == -1 and math.huge or lives
 local known = redis.call('ZSCORE', KEYS[1], member)
 if set ~= -2 and known and tonumber(known) >= ends then return 0 end
-redis.call('VADD', KEYS[2], 'FP32', ARGV[2], ARGV[1], 'NOQUANT')
+redis.call('VADD', KEYS[2], 'FP32', ARGV[2], ARGV[1], 'NOQUANT', 'EF', ARGV[5])
 keep(KEYS[2], set)
 local all = redis.call('PEXPIRETIME', KEYS[1])
 redis.call('ZADD', KEYS[1], ends == math.huge and '+inf' or string.format('%d', ends), member)
@@ -203,7 +204,7 @@ class RedisVectors:
                     if vector is None:
                         pipe.eval(_DROP, 2, *names, key, self._sets)
                     else:
-                        words = (key, _octets(vector), self._sets, SWEPT_AT_ONCE)
+                        words = (key, _octets(vector), self._sets, SWEPT_AT_ONCE, EFFORT)
                         pipe.eval(_ADD, 3, *names, self._entry + key, *words)
                 return list(await pipe.execute(raise_on_error=False))
 
