@@ -123,6 +123,7 @@ class App:
             places.find(embedder.model_dir) or places.home(),
             threads=embedder.threads,
             max_waiting=embedder.max_waiting,
+            computing=config.semantic.backend,
         )
         self.embedder = self._remote_embedder() if embedder.kind == "http" else self.model
         self._verifier = verifier = LocalVerifier(self.model)
@@ -439,7 +440,7 @@ class App:
 
 async def explain(settings: SemanticSettings, asked: Json, cached: Json, path: str) -> Mapping[str, object]:
     """What /_askonce/explain tells of two requests, by the model on this machine and nothing that was learned."""
-    model = LocalModel(places.find("") or places.home())
+    model = LocalModel(places.find("") or places.home(), computing=settings.backend)
     verifier = LocalVerifier(model)
     chosen = bar(settings, verifier.identity)
     try:

@@ -19,6 +19,7 @@ import yaml
 import proxy
 from proxy import app, config, fetching, housekeeping, storage
 from proxy.accounts.periods import Window
+from proxy.embedders.local import backend
 from proxy.encoder import encoder, places, weights
 from proxy.errors import AskonceError, ConfigError, ModelError
 from proxy.keys import clients
@@ -239,11 +240,12 @@ def _model(action: str, directory: Path | None, source: str) -> int:
         found = places.find(str(directory or ""))
         if found is None:
             raise ModelError(f"{weights.MODEL} is not in {directory or places.home()}; `askonce model fetch` brings it")
-        encoder.load(found)
+        computing = backend("auto")
+        encoder.load(found, backend=computing)
     except AskonceError as error:
         print(f"askonce: {error}", file=sys.stderr)
         return 1
-    print(f"{found}: {weights.MODEL} is the right one and works")
+    print(f"{found}: {weights.MODEL} is the right one and works, on {computing}")
     return 0
 
 

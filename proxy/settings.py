@@ -201,6 +201,7 @@ class SemanticSettings:
     max_bytes: int = setting(256 * 1024 * 1024, least=65536)
     parallel: bool = False
     refused_by: tuple[str, ...] = ()
+    backend: str = setting("auto", choices=("auto", "numpy", "onnxruntime"))
     embedder: EmbedderSettings = EmbedderSettings()
 
 

@@ -103,6 +103,7 @@ OTHER: dict[str, Any] = {
     "semantic.max_bytes": 70000,
     "semantic.parallel": True,
     "semantic.refused_by": ["batch", "audit"],
+    "semantic.backend": "numpy",
     "semantic.embedder.kind": "http",
     "semantic.embedder.model_dir": "models",
     "semantic.embedder.threads": 2,

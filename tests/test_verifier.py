@@ -121,7 +121,7 @@ def test_what_the_trees_see_does_not_depend_on_which_text_was_first(one: str, ot
 @needs_model
 def test_an_adapter_that_does_not_fit_is_refused(staged: Stages) -> None:
     with pytest.raises(ModelError, match="do not fit"):
-        cross.cross(staged.encoder.network, {"types": np.zeros((2, 384), dtype=np.float16)})
+        cross.cross(staged.encoder.network, {"types": np.zeros((2, 384), dtype=np.float16)}, opened=staged.encoder.open)
 
 
 def test_trees_add_up_the_leaves_that_the_numbers_lead_to() -> None:

@@ -47,7 +47,7 @@ class Scorer:
         )
         self.seen: list[np.ndarray] = []
         """What the trees saw, for other trees to be tried on."""
-        self.cross = cross(model.network, dict(np.load(adapter))) if adapter is not None else None
+        self.cross = cross(model.network, dict(np.load(adapter)), opened=model.open) if adapter is not None else None
 
     def score(self, cached: str, asked: str, *, full: bool = True) -> tuple[float, float, float, float]:
         """(cosine, vetoed, the trees' log odds, the cross-encoder's) of one pair."""

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from proxy.encoder import weights
+from proxy.encoder import graph, weights
 from proxy.encoder.bert import WIDTH
 from proxy.encoder.encoder import Encoder, load
-from proxy.errors import CacheError, EmbedderError, ModelError
+from proxy.errors import CacheError, ConfigError, EmbedderError, ModelError
 from proxy.ports import Vectors
 from proxy.workers import Workers
 
@@ -35,8 +35,14 @@ class LocalModel:
     all others that wait.
     """
 
-    def __init__(self, directory: Path, *, threads: int = 1, max_waiting: int = 64) -> None:
+    def __init__(self, directory: Path, *, threads: int = 1, max_waiting: int = 64, computing: str = "auto") -> None:
+        """*computing* is what `semantic.backend` says.
+
+        Raises:
+            ConfigError: as ``backend`` does.
+        """
         self._directory = directory
+        self._backend = backend(computing)
         self._threads = threads
         self._max_waiting = max_waiting
         self._workers = Workers(threads=threads, max_waiting=max_waiting + threads, name="model")
@@ -53,7 +59,7 @@ class LocalModel:
     @property
     def identity(self) -> str:
         """Model, hash and backend: another one's vectors are not comparable."""
-        return f"local:{weights.MODEL}:{weights.SHA256['model.safetensors'][:12]}:numpy"
+        return f"local:{weights.MODEL}:{weights.SHA256['model.safetensors'][:12]}:{self._backend}"
 
     @property
     def dimension(self) -> int:
@@ -149,11 +155,23 @@ class LocalModel:
                 raise self._wrong
             if self._encoder is None:
                 try:
-                    self._encoder = load(self._directory)
+                    self._encoder = load(self._directory, backend=self._backend)
                 except ModelError as error:
                     self._wrong = error
                     raise
             return self._encoder
+
+
+def backend(wanted: str) -> str:
+    """What computes where *wanted* is `auto`, `numpy` or `onnxruntime`.
+
+    Raises:
+        ConfigError: it is onnxruntime and that is not here.
+    """
+    why = graph.absent() if wanted != "numpy" else ""
+    if wanted == "onnxruntime" and why:
+        raise ConfigError(f"semantic.backend: {why}")
+    return "numpy" if wanted == "numpy" or why else "onnxruntime"
 
 
 def _refuse(batch: Sequence[Waiting], error: CacheError) -> None:

@@ -19,8 +19,8 @@ EPSILON = np.float32(1e-12)
 
 # The normal distribution's cumulative function, as a logistic of an odd polynomial: fitted so that x times it is
 # within 2.7e-5 everywhere; a third of the work of an error function.
-_PHI = (np.float32(1.59498687), np.float32(0.0740375785), np.float32(-0.000707302796))
-_PHI_BOUND = np.float32(6.0)
+PHI = (np.float32(1.59498687), np.float32(0.0740375785), np.float32(-0.000707302796))
+PHI_BOUND = np.float32(6.0)
 
 Ids = NDArray[np.int64]
 
@@ -62,6 +62,13 @@ class Bert:
         """How many tokens a sequence may have."""
         return len(self.positions)
 
+    def embedded(self, ids: Ids, types: Ids | None) -> Array:
+        """What goes into the first layer, (n * t, 384)."""
+        n, t = ids.shape
+        x = self.words[ids] + self.positions[:t]
+        x += self.types[0] if types is None else self.types[types]
+        return _normal(x.reshape(n * t, WIDTH), self.norm, self.norm_bias)
+
     def states(self, ids: Ids, mask: Array, types: Ids | None = None) -> tuple[Array, Array]:
         """The states after layer ``MIDDLE`` and after the last, (n, t, 384) each.
 
@@ -69,9 +76,7 @@ class Bert:
         text from the second.
         """
         n, t = ids.shape
-        x = self.words[ids] + self.positions[:t]
-        x += self.types[0] if types is None else self.types[types]
-        x = _normal(x.reshape(n * t, WIDTH), self.norm, self.norm_bias)
+        x = self.embedded(ids, types)
         hidden: Array | None = None
         if not mask.all():
             hidden = ((1.0 - mask) * np.float32(-1e9)).astype(np.float32)[:, None, None, :]
@@ -122,12 +127,12 @@ def _normal(x: Array, weight: Array, bias: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x times the normal cumulative distribution at x."""
-    bounded = np.clip(x, -_PHI_BOUND, _PHI_BOUND)
+    bounded = np.clip(x, -PHI_BOUND, PHI_BOUND)
     square = bounded * bounded
-    odd = square * _PHI[2]
-    odd += _PHI[1]
+    odd = square * PHI[2]
+    odd += PHI[1]
     odd *= square
-    odd += _PHI[0]
+    odd += PHI[0]
     odd *= bounded
     np.negative(odd, out=odd)
     np.exp(odd, out=odd)

@@ -2,15 +2,17 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proxy.encoder import weights
-from proxy.encoder.bert import WIDTH, Bert, bert, padded
+from proxy.encoder.bert import WIDTH, Bert, Ids, bert, padded
+from proxy.encoder.graph import Graph
 from proxy.encoder.weights import Array
 from proxy.encoder.wordpiece import Tokens, WordPiece
 from proxy.errors import ModelError
@@ -25,6 +27,22 @@ ROW_TOKENS = 2048
 """Tokens that go through the network at once: more would only wait in each other's cache lines."""
 
 Half = NDArray[np.float16]
+
+
+class Network(Protocol):
+    """A network at work, whatever computes it."""
+
+    def states(self, ids: Ids, mask: Array, types: Ids | None = None) -> tuple[Array, Array]:
+        """The states after layer ``MIDDLE`` and after the last, (n, t, 384) each."""
+        ...
+
+
+def _as_it_is(network: Bert) -> Network:
+    return network
+
+
+BACKENDS: dict[str, Callable[[Bert], Network]] = {"numpy": _as_it_is, "onnxruntime": Graph}
+"""What may do the work, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +64,16 @@ class Reading:
 
 
 class Encoder:
-    """The model with its tokenizer and a bounded memory of what it has read. Any thread may use it."""
+    """The model with its tokenizer and a bounded memory of what it has read. Any thread may use it.
 
-    def __init__(self, network: Bert, pieces: WordPiece) -> None:
+    ``network`` holds the matrices, ``open`` makes of such a network one that works.
+    """
+
+    def __init__(self, network: Bert, pieces: WordPiece, *, backend: str = "numpy") -> None:
         self.network = network
         self.pieces = pieces
+        self.open = BACKENDS[backend]
+        self._working = self.open(network)
         self._remembered: OrderedDict[str, Reading] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -86,7 +109,7 @@ class Encoder:
 
     def _pass(self, batch: Sequence[tuple[Tokens, str]]) -> list[tuple[str, Reading]]:
         ids, mask = padded([(self.pieces.start, *tokens.ids, self.pieces.end) for tokens, _ in batch])
-        middle, last = self.network.states(ids, mask)
+        middle, last = self._working.states(ids, mask)
         means = (last * mask[:, :, None]).sum(axis=1)
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         made = []
@@ -118,8 +141,8 @@ def _unit(rows: Array) -> Half:
     return unit
 
 
-def load(directory: Path) -> Encoder:
-    """The encoder whose files lie in *directory*: the right ones by their hash, and working.
+def load(directory: Path, *, backend: str = "numpy") -> Encoder:
+    """The encoder whose files lie in *directory*: the right ones by their hash, and working on *backend*.
 
     Raises:
         ModelError: what is wrong, and what to try.
@@ -127,7 +150,7 @@ def load(directory: Path) -> Encoder:
     if wrong := weights.fault(directory):
         raise ModelError(f"{wrong}; `askonce model fetch` brings {weights.MODEL}")
     network = bert(weights.tensors(directory / "model.safetensors"))
-    encoder = Encoder(network, WordPiece(weights.vocabulary(directory / "tokenizer.json")))
+    encoder = Encoder(network, WordPiece(weights.vocabulary(directory / "tokenizer.json")), backend=backend)
     check(encoder)
     return encoder
 

@@ -1,12 +1,13 @@
 """The cross-encoder: the same sentence model, its matrices bent by an adapter, with both texts in one sequence."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proxy.encoder.bert import WIDTH, Bert, Layer, gelu
+from proxy.encoder.encoder import Network
 from proxy.encoder.weights import Array
 from proxy.encoder.wordpiece import WordPiece
 from proxy.errors import ModelError
@@ -21,7 +22,7 @@ Halves = Mapping[str, NDArray[np.float16]]
 class Cross:
     """The bent network and its head."""
 
-    network: Bert
+    network: Network
     hidden: Array
     hidden_bias: Array
     last: Array
@@ -41,8 +42,8 @@ class Cross:
         return float(gelu(both @ self.hidden + self.hidden_bias) @ self.last + self.last_bias[0])
 
 
-def cross(network: Bert, adapter: Halves) -> Cross:
-    """*network* bent by *adapter*.
+def cross(network: Bert, adapter: Halves, *, opened: Callable[[Bert], Network]) -> Cross:
+    """*network* bent by *adapter*, and *opened* for work.
 
     Raises:
         ModelError: the adapter is not one for this network.
@@ -74,7 +75,7 @@ def cross(network: Bert, adapter: Halves) -> Cross:
             )
         norm, norm_bias = full("norm")
         made = Cross(
-            network=replace(network, types=full("types"), norm=norm, norm_bias=norm_bias, layers=tuple(layers)),
+            network=opened(replace(network, types=full("types"), norm=norm, norm_bias=norm_bias, layers=tuple(layers))),
             hidden=np.ascontiguousarray(full("hidden.weight").T),
             hidden_bias=full("hidden.bias"),
             last=full("last.weight")[0],

@@ -132,7 +132,7 @@ def stages(encoder: Encoder) -> Stages:
             value=trees["value"].astype(np.float32),
             depth=int(trees["depth"]),
         ),
-        cross=cross(encoder.network, adapter) if adapter is not None else None,
+        cross=cross(encoder.network, adapter, opened=encoder.open) if adapter is not None else None,
         stack=Stack(**stacked["stack"]) if "stack" in stacked else Stack(0.0, 0.0, 1.0, 0.0),
     )
 

@@ -1,0 +1,144 @@
+"""The same network as a graph that onnxruntime runs: built from numpy's matrices, in memory, when it is opened."""
+
+from dataclasses import fields
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from proxy.encoder.bert import EPSILON, HEADS, MIDDLE, PHI, PHI_BOUND, WIDTH, Bert, Ids, Layer
+from proxy.encoder.weights import Array
+from proxy.errors import ModelError
+
+INTRA_OP_THREADS = 1
+"""For one pass. The processors are shared with everything else; `semantic.embedder.threads` has more passes at once."""
+
+FUSED = "com.microsoft"
+"""onnxruntime's own operators, in every build of it: attention, and what follows a product, in one pass each."""
+
+OPSET = 17
+IR_VERSION = 8
+"""Of 2022: a runtime reads what is older than itself, and nothing newer is needed."""
+
+ERRORS_ONLY = 3
+
+MASKED = -10000.0
+
+
+def absent() -> str:
+    """Which package is not installed, and what to do; empty where all are. Nothing is imported yet."""
+    for name in ("onnxruntime", "onnx"):
+        if find_spec(name) is None:
+            return f"needs the package {name}: pip install askonce[onnxruntime]"
+    return ""
+
+
+class Graph:
+    """A network that onnxruntime runs. Any thread may use it."""
+
+    def __init__(self, network: Bert) -> None:
+        """Build and open it: some hundreds of milliseconds.
+
+        Raises:
+            ModelError: onnxruntime is not here, is broken, or does not take the graph.
+        """
+        try:
+            runtime = import_module("onnxruntime")
+            options = runtime.SessionOptions()
+            options.intra_op_num_threads = INTRA_OP_THREADS
+            options.inter_op_num_threads = 1
+            options.log_severity_level = ERRORS_ONLY
+            # Texts differ in length: an arena would keep the memory of the longest batch for good.
+            options.enable_cpu_mem_arena = False
+            self._session: Any = runtime.InferenceSession(_octets(network), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # A broken installation and a refused graph raise all sorts; its own have no class but Exception in common.
+            raise ModelError(f"onnxruntime cannot open the model: {error}; `semantic.backend: numpy` can") from error
+        self._embedded = network.embedded
+
+    def __repr__(self) -> str:
+        return "<Graph on onnxruntime>"
+
+    def states(self, ids: Ids, mask: Array, types: Ids | None = None) -> tuple[Array, Array]:
+        """The states after layer ``MIDDLE`` and after the last, as ``Bert.states`` gives them."""
+        n, t = ids.shape
+        x = self._embedded(ids, types).reshape(n, t, WIDTH)
+        middle: Array
+        last: Array
+        try:
+            middle, last = self._session.run(["middle", "last"], {"x": x, "mask": mask.astype(np.int32)})
+        except Exception as error:
+            raise ModelError(f"onnxruntime failed: {error}") from error
+        return middle, last
+
+
+def _octets(network: Bert) -> bytes:
+    """*network* without its embeddings, serialised; those stay in the mapped file, which all processes share."""
+    onnx = import_module("onnx")
+    made: ModuleType = onnx.helper
+    nodes: list[object] = []
+    numbers = {"lowest": -PHI_BOUND, "highest": PHI_BOUND, "phi 0": PHI[0], "phi 1": PHI[1], "phi 2": PHI[2]}
+    constants = [onnx.numpy_helper.from_array(np.array(number), name) for name, number in numbers.items()]
+    x = "x"
+    for number, layer in enumerate(network.layers, 1):
+        after = {MIDDLE: "middle", len(network.layers): "last"}.get(number, f"{number}.x")
+        nodes += _layer(made, layer, number, x, after)
+        constants += [
+            onnx.numpy_helper.from_array(getattr(layer, each.name), f"{number}.{each.name}") for each in fields(layer)
+        ]
+        x = after
+    floats, whole = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
+    states = ["n", "t", WIDTH]
+    graph = made.make_graph(
+        nodes,
+        "bert",
+        [made.make_tensor_value_info("x", floats, states), made.make_tensor_value_info("mask", whole, ["n", "t"])],
+        [made.make_tensor_value_info(name, floats, states) for name in ("middle", "last")],
+        constants,
+    )
+    versions = [made.make_opsetid("", OPSET), made.make_opsetid(FUSED, 1)]
+    octets: bytes = made.make_model(graph, opset_imports=versions, ir_version=IR_VERSION).SerializeToString()
+    return octets
+
+
+def _layer(made: ModuleType, layer: Layer, number: int, x: str, after: str) -> list[object]:
+    """One layer's nodes, from the states named *x* to those named *after*."""
+
+    def own(*names: str) -> list[str]:
+        return [f"{number}.{name}" for name in names]
+
+    def fused(kind: str, inputs: list[str], output: str, **settings: float) -> object:
+        return made.make_node(kind, inputs, [output], domain=FUSED, **settings)
+
+    def plain(kind: str, inputs: list[str], output: str) -> object:
+        return made.make_node(kind, inputs, own(output))
+
+    mixed, attended, middle, narrow = own("mixed", "attended", "states", "narrow")
+    epsilon = float(EPSILON)
+    return [
+        fused("Attention", [x, *own("qkv", "qkv_bias"), "mask"], mixed, num_heads=HEADS, mask_filter_value=MASKED),
+        plain("MatMul", own("mixed", "out"), "attended"),
+        fused("SkipLayerNormalization", [attended, x, *own("norm", "norm_bias", "out_bias")], middle, epsilon=epsilon),
+        plain("MatMul", own("states", "up"), "up states"),
+        plain("Add", own("up states", "up_bias"), "wide"),
+        # The very polynomial of ``gelu``: with onnxruntime's own one, states differ by 1e-3, and a score in which trees
+        # have a part jumps where a number passes a threshold. With this one they differ by 1e-5.
+        plain("Clip", [*own("wide"), "lowest", "highest"], "bounded"),
+        plain("Mul", own("bounded", "bounded"), "square"),
+        plain("Mul", [*own("square"), "phi 2"], "fifth"),
+        plain("Add", [*own("fifth"), "phi 1"], "third"),
+        plain("Mul", own("third", "square"), "even"),
+        plain("Add", [*own("even"), "phi 0"], "first"),
+        plain("Mul", own("first", "bounded"), "odd"),
+        plain("Sigmoid", own("odd"), "share"),
+        plain("Mul", own("wide", "share"), "bent"),
+        plain("MatMul", own("bent", "down"), "narrow"),
+        fused(
+            "SkipLayerNormalization",
+            [narrow, middle, *own("last_norm", "last_norm_bias", "down_bias")],
+            after,
+            epsilon=epsilon,
+        ),
+    ]
