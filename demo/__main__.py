@@ -29,10 +29,18 @@ from demo.questions import Asker, Given
 
 LABEL = "random weights: the words are nonsense, the protocol is real"
 SKY = "Why is the sky blue?"
+SKY_IN_OTHER_WORDS = "What makes the sky blue?"
+SEA = "Why is the sea blue?"
 RIVERS = "Name three rivers."
 RUSH = "What happened in 1969?"
 CROWD = 20
 SETTLE_WITHIN_S = 5.0
+
+SHOWN = (
+    *("version", "uptime_s", "requests", "hits", "joined", "misses", "bypassed", "errors", "hit_rate", "forwarded"),
+    *("fetches", "kept", "tokens", "savings", "time_saved_s", "opportunity", "store"),
+)
+"""What of /stats goes on paper; all of it is some pages long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,8 @@ class Step:
     asked: str
     how: str
     answers: Sequence[Given]
-    paid: int
+    paid: int | None
+    """How often the provider had to be asked; None where chance decides: some answers are asked for to learn from."""
     outcomes: frozenset[str]
     """The outcomes that the answers may have, besides the MISS of the one that pays."""
 
@@ -74,8 +83,8 @@ def main() -> int:
         steps = _play(asker, "the engine" if engine else "the provider", proxy)
         stats = fetch_json(f"{proxy.url}/stats")
         _sums(steps, engine)
-        paper.title("/stats")
-        paper.say("  " + paper.folded(stats))
+        paper.title("/stats, the beginning of it")
+        paper.say("  " + paper.folded({name: stats[name] for name in SHOWN if name in stats}))
         broken = _broken(steps, engine, stats)
     paper.title(f"{len(broken)} promises broken" if broken else "Everything happened as promised")
     for promise in broken:
@@ -106,7 +115,7 @@ def _play(asker: Asker, paid_by: str, proxy: Child) -> list[Step]:
     paper.table_head()
     steps: list[Step] = []
 
-    def row(asked: str, how: str, answers: Sequence[Given], *outcomes: str, paid: int = 0) -> None:
+    def row(asked: str, how: str, answers: Sequence[Given], *outcomes: str, paid: int | None = 0) -> None:
         steps.append(Step(asked, how, answers, paid, frozenset(outcomes)))
         paper.table_row(len(steps), asked, how, answers, paid_by)
         _settle(proxy)
@@ -119,11 +128,23 @@ def _play(asker: Asker, paid_by: str, proxy: Child) -> list[Step]:
     row(RIVERS, "now whole", [asker.ask(RIVERS)], "HIT")
     row(RUSH, f"async, {CROWD} at once", asker.ask_at_once(RUSH, CROWD), "MISS", "JOINED", "HIT", paid=1)
     row(RUSH, "async, once more", asker.ask_at_once(RUSH, 1), "HIT")
+    if _compares(proxy):
+        row(SKY_IN_OTHER_WORDS, "in other words", [asker.ask(SKY_IN_OTHER_WORDS)], "HIT", "MISS", paid=None)
+        row(SEA, "but one word", [asker.ask(SEA)], "MISS", paid=1)
     row(SKY, "with seed=7", [asker.ask(SKY, seed=7)], "MISS", paid=1)
     row(SKY, "at temperature 1", [asker.ask(SKY, temperature=1)], "BYPASS", paid=1)
     row(SKY, "and once more so", [asker.ask(SKY, temperature=1)], "BYPASS", paid=1)
     paper.say(paper.paint("paid and saved are tokens, as the provider's own usage counts them", "dim"))
     return steps
+
+
+def _compares(proxy: Child) -> bool:
+    """Whether the proxy has a sentence model to compare questions with; says so where it has none."""
+    semantic = fetch_json(f"{proxy.url}/stats").get("semantic")
+    missing = semantic.get("missing") if isinstance(semantic, dict) else "no semantic tier"
+    if missing:
+        paper.say(paper.paint(f"questions of the same meaning are not compared: {missing}", "dim"))
+    return not missing
 
 
 def _settle(proxy: Child) -> None:
@@ -148,7 +169,7 @@ def _sums(steps: Sequence[Step], engine: Engine | None) -> None:
     saved, spent = sum(answer.tokens for answer in free), sum(answer.tokens for answer in paid)
     paper.fact("tokens", f"{spent} billed, {saved} saved: {saved / (saved + spent):.0%} of what was asked for")
     if hits:
-        spared = sum(slowness[asked] - seconds for asked, seconds in hits)
+        spared = sum(slowness.get(asked, slowness[SKY]) - seconds for asked, seconds in hits)
         quick, slow = median(seconds for _, seconds in hits), median(slowness.values())
         typical = f"a hit takes {quick * 1000:.1f} ms, asking takes {slow * 1000:.0f} ms (medians)"
         paper.fact("time", f"{spared:.2f} s less waiting over {len(hits)} hits; {typical}")
@@ -164,7 +185,7 @@ def _broken(steps: Sequence[Step], engine: Engine | None, stats: dict[str, objec
     texts: dict[str, str] = {}
     for number, step in enumerate(steps, 1):
         paid = sum(not answer.free for answer in step.answers)
-        if paid != step.paid:
+        if step.paid is not None and paid != step.paid:
             broken.append(f"row {number} was paid {paid} times, not {step.paid}")
         for answer in step.answers:
             if answer.outcome not in step.outcomes:
@@ -175,7 +196,9 @@ def _broken(steps: Sequence[Step], engine: Engine | None, stats: dict[str, objec
                 broken.append(f"row {number} was not refused for its temperature but for {answer.reason!r}")
             if answer.outcome == "MISS":
                 texts[step.asked] = answer.text
-        if any(answer.free and answer.text != texts.get(step.asked) for answer in step.answers):
+        # The answer to a question in other words is that of the other.
+        source = SKY if step.paid is None else step.asked
+        if any(answer.free and answer.text != texts.get(source) for answer in step.answers):
             broken.append(f"row {number} has another text than the answer it repeats")
     answers = [answer for step in steps for answer in step.answers]
     paid_for = [answer for answer in answers if not answer.free]

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from demo.questions import Given
 
 WIDTH = 100
-COLUMNS = (("#", 3), ("asked", 23), ("how", 18), ("label", 8), ("answered by", 13), ("reason", 13))
-FIGURES = (("time", 9), ("paid", 6), ("saved", 7))
+COLUMNS = (("#", 3), ("asked", 25), ("how", 18), ("label", 7), ("answered by", 15), ("reason", 12))
+FIGURES = (("time", 9), ("paid", 5), ("saved", 6))
 COLOURS = {"HIT": "32", "JOINED": "36", "MISS": "33", "BYPASS": "35", "ERROR": "31", "bold": "1", "dim": "2"}
 COLOURED = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
