@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -52,6 +53,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         command.add_argument("--set", action="append", default=[], metavar="a.b=value", help="one setting; repeatable")
 
 
+PATIENT_MS = 10_000.0
+"""No request waits for these commands, and an entry that the store was too slow to take would be lost."""
+
+
 def run(given: argparse.Namespace) -> int:
     """Run one of them; the exit status."""
     try:
@@ -62,7 +67,8 @@ def run(given: argparse.Namespace) -> int:
             way = "name a running proxy with --at URL" if given.command == "purge" else "there is nothing to move"
             raise ConfigError(f"store.kind: a memory store is within the proxy itself; {way}")
         work = {"export": _export, "import": _import, "purge": _purge}[given.command]
-        asyncio.run(_with(storage(settings.store), work, given))
+        patient = replace(settings.store, deadline_ms=max(settings.store.deadline_ms, PATIENT_MS))
+        asyncio.run(_with(storage(patient), work, given))
     except ConfigError as error:
         print(f"askonce: {error}", file=sys.stderr)
         return 2
