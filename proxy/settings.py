@@ -35,7 +35,7 @@ SERVER_TOOLS = (
     "mcp",
     "image_generation",
 )
-"""Families of tools that a provider runs; a test holds it against the dialects' own."""
+"""Families of tools that a provider runs on its own side."""
 
 FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """RFC 9110 section 5.6.2."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.dialects import by_suffix, tools
+from proxy.dialects import by_suffix
 from proxy.model import WHOLE, Form, Reason, Unkept
 from proxy.settings import SERVER_TOOLS
 from tests import answers
@@ -67,10 +67,6 @@ ANSWERS: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("/chat/completions", chat(annotations=[{"type": "url_citation"}]), ("web_search",)),
     ("/chat/completions", chat(executed_tools=[{"type": "python"}]), ("web_search", "code_interpreter")),
 ]
-
-
-def test_the_settings_name_the_families_that_the_dialects_know() -> None:
-    assert set(SERVER_TOOLS) == tools.SIDE_EFFECTING_TOOLS
 
 
 @pytest.mark.parametrize(("suffix", "request_body", "family"), REQUESTS)

@@ -2,25 +2,11 @@
 
 from collections.abc import Set as AbstractSet
 
+from proxy.settings import SERVER_TOOLS
+
 # The families of tools that a provider runs on its own side (or, for computers and shells, that act on a machine),
 # without their dates: `web_search` stands for `web_search_preview_2025_03_11` and `web_search_20250305` as well.
-SIDE_EFFECTING_TOOLS = frozenset(
-    {
-        "web_search",
-        "web_fetch",
-        "browser_search",
-        "file_search",
-        "retrieval",
-        "code_interpreter",
-        "code_execution",
-        "programmatic_tool_calling",
-        "computer",
-        "shell",
-        "local_shell",
-        "mcp",
-        "image_generation",
-    }
-)
+SIDE_EFFECTING_TOOLS = frozenset(SERVER_TOOLS)
 
 # Tools whose call is the answer: the client runs them, or nobody does. What stands neither here nor above is new, and
 # a new tool type is far likelier to be another server tool.
