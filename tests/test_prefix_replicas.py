@@ -174,8 +174,8 @@ def test_prompts_stay_with_the_replica_that_knows_them(providers: list[ScriptedP
     seen = [[bytes(request.body)[:80] for request in each.requests(b"Application")] for each in providers]
     homes = sum(max(each.count(text) for each in seen) for text in {text for each in seen for text in each})
     assert sum(map(len, seen)) == 30
+    # But for the few that explore. Two texts may well have one home: of replicas alike, the better of any two gets one.
     assert homes >= 27
-    assert all(each for each in seen)
 
 
 @pytest.mark.proxy_only
