@@ -194,6 +194,21 @@ def test_a_provider_that_refuses_its_key_is_not_taken_for_one_that_refuses_the_c
     assert "refused the provider's key" in house.ways.process.said()
 
 
+def test_a_provider_that_goes_on_refusing_its_key_does_not_fill_the_log(house: House) -> None:
+    key = house.issue("ann")
+    house.ways.plays(answers.whole(b"{}", status=401))
+    house.comes_to(lambda: house.ask(key), 502)
+    for seed in range(7):
+        assert house.ask(key, seed=seed).status == 502
+    assert house.ways.process is not None
+    line = f"127.0.0.1:{house.ways.provider.address[1]} refused the provider's key"
+    assert house.ways.process.said().count(line) == 1
+    house.ways.process.stop()
+    first, last = [told for told in house.ways.process.said().splitlines() if line in told]
+    assert first.endswith("(upstream.key_env, upstream.key_file)")
+    assert last.endswith("(upstream.key_env, upstream.key_file), 7 times more since that was last said")
+
+
 def test_everybody_shares_one_cache(house: House) -> None:
     ann, bob = house.issue("ann"), house.issue("bob")
     house.comes_to(lambda: house.ask(ann), 200)

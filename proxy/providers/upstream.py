@@ -23,6 +23,7 @@ from proxy.ports import Upload
 from proxy.providers.dialing import Dialer
 from proxy.providers.origin import Origin, origin
 from proxy.providers.provider import Answer, Connection, quiet
+from proxy.seldom import Seldom
 from proxy.settings import UpstreamSettings
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Upstream:
         self._idle: deque[tuple[Connection, float]] = deque()
         self._in_use: set[Connection] = set()
         self._watching: asyncio.TimerHandle | None = None
+        self._refusing = Seldom(self._say_refused)
 
     def __repr__(self) -> str:
         return f"<Upstream {self.origin.identity.decode()}, {len(self._idle)} idle, {len(self._in_use)} in use>"
@@ -159,14 +161,17 @@ class Upstream:
         if answer.status == 401 and self._credential is not None:
             # It is not the client's key that is wrong, and what the provider says of ours is not for clients.
             lease.release(whole=False)
-            log.error(
-                "%s refused the provider's key (upstream.key_env, upstream.key_file)", self.origin.authority.decode()
-            )
+            self._refusing.due()
             raise KeyRefused("the provider does not take the key that this proxy holds; tell its operator")
         if answer.status == 101 and not switching:
             lease.release(whole=False)
             raise Garbled("the provider switched protocols, which nobody had asked for")
         return answer
+
+    def _say_refused(self, unsaid: int) -> None:
+        more = f", {unsaid} times more since that was last said" if unsaid else ""
+        whom = self.origin.authority.decode()
+        log.error("%s refused the provider's key (upstream.key_env, upstream.key_file)%s", whom, more)
 
     async def _connection(self, method: bytes) -> _Lease:
         loop = asyncio.get_running_loop()
@@ -228,6 +233,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close the idle connections; those in use close with their exchange."""
+        self._refusing.close()
         if self._watching is not None:
             self._watching.cancel()
         while self._idle:
