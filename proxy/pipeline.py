@@ -127,15 +127,18 @@ class Pipeline:
         # What the short way remembers was said to tenants of another name.
         self._exact.generation += 1
 
-    async def forward(self, call: Call, deliver: Deliver) -> None:
-        """A call on a path that is not cached: through to the provider unread, both ways as it comes."""
+    async def forward(self, call: Call, deliver: Deliver, *, bare: bool = False) -> None:
+        """A call on a path that is not cached: through to the provider unread, both ways as it comes.
+
+        *bare*: nobody knows who sends it, so no secret of ours goes with it.
+        """
         try:
             refused = allowance.of_unread(call, self._budgets)
             if refused is not None:
                 await deliver(self._replies.refused(refused))
                 return
             upstream = self._upstreams[call.way.unread.name]
-            async with await upstream.ask(call.method, call.target, call.fields, call.body) as answer:
+            async with await upstream.ask(call.method, call.target, call.fields, call.body, bare=bare) as answer:
                 await deliver(unread(answer))
         finally:
             self._ledger.forwarded()

@@ -162,6 +162,66 @@ def test_a_request_that_is_answered_with_itself_holds_no_secret(start_proxy: Sta
     assert (len(asked.values("authorization")), len(asked.values("x-gateway-secret"))) == (1, 1)
 
 
+POLICY = answers.head(
+    204,
+    (
+        ("Access-Control-Allow-Origin", "https://app.example"),
+        ("Access-Control-Allow-Methods", "POST"),
+        ("Access-Control-Max-Age", "7"),
+    ),
+)
+BROWSERS = (("Origin", "https://app.example"), ("Access-Control-Request-Method", "POST"))
+
+
+def test_a_preflight_which_never_carries_a_key_reaches_the_provider_without_one_of_ours(
+    start_proxy: StartProxy, tmp_path: Path
+) -> None:
+    secret = tmp_path / "provider.key"
+    secret.write_text(PROVIDERS)
+    ways = start_proxy(
+        keys__mode="shared",
+        keys__file=str(tmp_path / "keys.json"),
+        upstream__key_file=str(secret),
+        upstream__add_headers='{"X-Gateway-Secret": "hush-hush"}',
+    )
+    asked = (*BROWSERS, ("Access-Control-Request-Headers", "authorization,content-type"), ("Sec-Fetch-Mode", "cors"))
+    for path in ("/v1/chat/completions", "/v1/models", "/v1/realtime/sessions"):
+        _, through = ways.alike(ways.request("OPTIONS", path, asked), POLICY, spelling=True)
+        assert PROVIDERS.encode() not in through.only.head
+        assert b"hush-hush" not in through.only.head
+    # The provider's own refusal is not one of our key, which it never saw.
+    ways.alike(ways.request("OPTIONS", "/v1/models", asked), answers.whole(b'{"error":"no"}', status=401))
+    assert ways.process is not None
+    assert "refused the provider's key" not in ways.process.said()
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "body"),
+    [
+        ("OPTIONS", BROWSERS[:1], None),
+        ("OPTIONS", BROWSERS[1:], None),
+        ("GET", BROWSERS, None),
+        ("OPTIONS", BROWSERS, b"{}"),
+        ("OPTIONS", (*BROWSERS, ("Transfer-Encoding", "chunked")), None),
+        ("OPTIONS", (*BROWSERS, ("X-HTTP-Method-Override", "POST")), None),
+        ("OPTIONS", (*BROWSERS, ("Authorization", "Bearer sk-askonce-not-ours")), None),
+        ("OPTIONS", (*BROWSERS, ("Authorization", "Basic eDp5")), None),
+        ("OPTIONS", (*BROWSERS, ("x-api-key", "sk-unknown-to-everybody")), None),
+    ],
+)
+def test_what_only_looks_like_a_preflight_needs_a_key(house: House, method: str, fields: Any, body: Any) -> None:
+    refused = house.send(method, "/v1/chat/completions", None, *fields, body=body)
+    assert (refused.status, error(refused)["code"]) == (401, "unknown_key")
+    assert house.seen() == []
+
+
+def test_a_preflight_that_asks_for_a_websocket_is_given_none(house: House) -> None:
+    house.ways.plays(POLICY)
+    assert house.send("OPTIONS", "/v1/realtime", None, *BROWSERS, *UPGRADE).status == 204
+    (received,) = house.seen()
+    assert received.values("upgrade") == []
+
+
 def test_a_key_that_is_taken_back_stops_working_without_a_restart_even_for_what_was_answered(house: House) -> None:
     ann, bob = house.issue("ann"), house.issue("bob")
     with house.ways.connect() as connection:

@@ -22,6 +22,7 @@ from proxy.http.arriving import READ_BYTES, request_body
 from proxy.http.connection import ENDS, Connection, Sent
 from proxy.http.exchange import Exchange
 from proxy.http.tunnel import Refused, Tunnel
+from proxy.keys.allowance import is_preflight
 from proxy.keys.gate import Gate
 from proxy.model import Reason
 from proxy.pipeline import Pipeline, reason_of
@@ -172,12 +173,13 @@ class Server(web.Server):
         call = Call(
             method=method, target=target, fields=fields, body=None, dialect=dialect, peer=peer, way=way, client=client
         )
-        if client is None and self._gate is not None:
+        stranger = client is None and self._gate is not None
+        if stranger and not is_preflight(call):
             # Its body is not read: nobody knows who sends it.
             exchange.ends_with_connection = True
             await exchange.send(self._pipeline.turned_away(call))
             return ENDS
-        if _is_websocket(message, fields):
+        if _is_websocket(message, fields) and not stranger:
             return await self._tunnel(exchange, call)
         body = taken
         if body is None:
@@ -186,7 +188,7 @@ class Server(web.Server):
         call = replace(call, body=body)
         try:
             if dialect is None:
-                await self._pipeline.forward(call, exchange.send)
+                await self._pipeline.forward(call, exchange.send, bare=stranger)
             else:
                 await self._pipeline.serve(call, dialect, exchange.send)
         except (UpstreamError, Abandoned, Lagged) as error:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from proxy import paths
 from proxy.call import Call, Candidate
 from proxy.keys.budgets import Budgets
-from proxy.keys.clients import SAFE, Client
+from proxy.keys.clients import CREDENTIALS, SAFE, Client, presented
 from proxy.model import Reason
 
 
@@ -28,6 +28,27 @@ STRANGER = Refusal(
     message="this proxy does not know the API key; ask its operator for one (askonce keys new NAME)",
     more=b"WWW-Authenticate: Bearer\r\n",
 )
+
+
+OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+"""What makes some servers take a request for one of another method."""
+
+
+def is_preflight(call: Call) -> bool:
+    """Whether *call* asks for a browser what a page may ask (Fetch standard, CORS-preflight fetch).
+
+    Browsers leave all credentials out of it. Whoever brings one, a body, or another method in disguise is no preflight.
+    """
+    fields = call.fields
+    return (
+        call.method == b"OPTIONS"
+        and b"origin" in fields
+        and b"access-control-request-method" in fields
+        and b"transfer-encoding" not in fields
+        and fields.get(b"content-length") in (None, b"0")
+        and not any(name in fields for name in (*CREDENTIALS, *OVERRIDES))
+        and not presented(fields)
+    )
 
 
 def _another_model(client: Client) -> Refusal:

@@ -68,6 +68,7 @@ class Fleet:
         body: bytes | Upload | None,
         *,
         keep: Collection[bytes] = (),
+        bare: bool = False,
     ) -> Answer:
         """See :meth:`Upstream.ask`. Where a replica cannot be reached nothing was sent, and another one is asked."""
         chain, streams = await self._read(method, target, body)
@@ -76,7 +77,9 @@ class Fleet:
             number = self.replicas.choose(chain, without=frozenset(tried))
             tried.add(number)
             try:
-                return await self._ask(number, method, target, fields, body, keep, chain=chain, streams=streams)
+                return await self._ask(
+                    number, method, target, fields, body, keep, bare=bare, chain=chain, streams=streams
+                )
             except Unreachable as error:
                 if len(tried) == len(self._upstreams):
                     raise
@@ -91,13 +94,14 @@ class Fleet:
         body: bytes | Upload | None,
         keep: Collection[bytes],
         *,
+        bare: bool,
         chain: Chain | None,
         streams: bool,
     ) -> Answer:
         started = time.perf_counter()
         load = self.replicas.began(number, chain)
         try:
-            answer = await self._upstreams[number].ask(method, target, fields, body, keep=keep)
+            answer = await self._upstreams[number].ask(method, target, fields, body, keep=keep, bare=bare)
         except (Unreachable, Broke):
             self.replicas.failed(number)
             self.replicas.ended(number)

@@ -98,34 +98,35 @@ class Upstream:
         body: bytes | Upload | None,
         *,
         keep: Collection[bytes] = (),
+        bare: bool = False,
     ) -> Answer:
         """Send one request and wait for the head of its answer.
 
         *fields* are the client's; what ends at the proxy is left out here, but for the hop-by-hop fields named in
-        *keep*. A body in one piece keeps the framing that *fields* announce.
+        *keep*. A body in one piece keeps the framing that *fields* announce. *bare*: no secret of ours goes with it.
 
         Raises:
             Unreachable: no connection could be made; nothing was sent.
             Broke: the connection failed before the head was whole. The request may have been acted upon.
             Garbled: what came is not HTTP.
         """
-        request = self._request(method, target, fields, keep)
+        # A TRACE is answered with the very request: no secret of ours may be in it (RFC 9110 section 9.3.8).
+        bare = bare or method == b"TRACE"
+        request = self._request(method, target, fields, keep, bare=bare)
         lease = await self._connection(method)
         try:
-            return await self._exchange(lease, method, request, body, fields, switching=bool(keep))
+            return await self._exchange(lease, method, request, body, fields, switching=bool(keep), bare=bare)
         except Broke:
             if not lease.reused or method not in SAFE_TO_RESEND or body is not None:
                 raise
         lease = _Lease(self, await self._dialer.connect(), reused=False)
-        return await self._exchange(lease, method, request, body, fields, switching=bool(keep))
+        return await self._exchange(lease, method, request, body, fields, switching=bool(keep), bare=bare)
 
-    def _request(self, method: bytes, target: bytes, fields: Fields, keep: Collection[bytes]) -> bytes:
+    def _request(self, method: bytes, target: bytes, fields: Fields, keep: Collection[bytes], *, bare: bool) -> bytes:
         sent = headers.request_fields(fields, authority=self.origin.authority, keep=keep)
-        # A TRACE is answered with the very request: no secret of ours may be in it (RFC 9110 section 9.3.8).
-        told = method != b"TRACE"
         if self._credential is not None:
-            sent = (self._credential if told else Credential()).put(sent)
-        if self._add and told:
+            sent = (Credential() if bare else self._credential).put(sent)
+        if self._add and not bare:
             sent = [pair for pair in sent if pair[0].lower() not in self._add] + list(self._add.values())
         before, added = self._dialer.absolute
         return headers.head(method + b" " + before + self.origin.target(target) + b" HTTP/1.1", sent + added)
@@ -139,6 +140,7 @@ class Upstream:
         fields: Fields,
         *,
         switching: bool,
+        bare: bool,
     ) -> Answer:
         connection = lease.connection
         try:
@@ -158,7 +160,7 @@ class Upstream:
             lease.release(whole=False)
             raise
         answer = Answer(message, payload, lease)
-        if answer.status == 401 and self._credential is not None:
+        if answer.status == 401 and self._credential is not None and not bare:
             # It is not the client's key that is wrong, and what the provider says of ours is not for clients.
             lease.release(whole=False)
             self._refusing.due()
