@@ -146,6 +146,7 @@ class App:
             budgets=self.budgets,
             now=time.time,
         )
+        self._doors = Doors(token=config.admin.token, on_loopback=_is_loopback(config.server.host))
         self.server = Server(
             pipeline=self.pipeline,
             upstreams=self.upstreams,
@@ -249,7 +250,7 @@ class App:
         return self._dialects[suffix] if suffix is not None else None
 
     def _pages(self, own: OwnPathSettings) -> Pages:
-        doors = Doors(token=self.config.admin.token, on_loopback=_is_loopback(self.config.server.host))
+        doors = self._doors
         stats = windows.page(
             self.chronicle, plain=self._stats, refusal=doors.refusal, prices_as_of=self.ledger.prices_as_of
         )
@@ -316,17 +317,21 @@ class App:
         ever = await self.chronicle.ever() if self.chronicle.shared else None
         return ever if ever is not None else (self.ledger.books(), self.ledger.since)
 
-    async def _stats(self, _: Call) -> Reply:
-        return answers.shown(self.stats(*await self._counted()))
+    async def _stats(self, call: Call) -> Reply:
+        named = self._doors.refusal(call) is None
+        return answers.shown(self.stats(*await self._counted(), named=named))
 
-    def stats(self, books: Books, since: float) -> Mapping[str, object]:
-        """What /stats shows of *books* that were kept since a moment."""
+    def stats(self, books: Books, since: float, *, named: bool) -> Mapping[str, object]:
+        """What /stats shows of *books* that were kept since a moment; clients only where they may be *named*."""
         return {
             "version": proxy.__version__,
             **self.ledger.shown(books, since=since),
             "store": {"kind": self.config.store.kind, **self.storage.shown()},
             "prefix": self.prefix.shown(),
-            "semantic": self.semantic.shown(),
+            "semantic": {
+                **self.semantic.shown(),
+                "standing": self.pipeline.standing.shown(time.time(), named=named),
+            },
             "in_flight": len(self.pipeline.airspace),
             "connections": len(self.server.connections),
         }

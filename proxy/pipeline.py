@@ -85,7 +85,9 @@ class Pipeline:
             maker=self._reception.maker if self._reception.shares else None,
             parallel=config.semantic.parallel,
             refused_by=config.semantic.refused_by,
+            now=now,
         )
+        self.standing = self._recalling.standing
         self._replies = Replies(config, tills=tills, prefix=prefix, peer_matters=self._reception.peer_matters, now=now)
         self._settling = Settling(ledger=ledger, tills=tills, now=now)
         self._refreshes = freshness.Refreshes(tasks)

@@ -205,15 +205,25 @@ def test_where_answers_are_shared_a_second_client_must_have_asked_the_question_f
     assert label(ask(ways, SAME, key="sk-alice")) == "HIT semantic"
 
 
-@needs_model
-def test_clients_of_one_shared_key_must_have_asked_it_twice_too(start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The keys of three clients, and the settings of a proxy that issued them."""
     file, secret = tmp_path / "keys.json", tmp_path / "provider.key"
     secret.write_text("sk-the-providers-own-key-0123456789")
-    mallory, alice, bob = (new_key(), new_key(), new_key())
-    names = {"mallory": mallory, "alice": alice, "bob": bob}
+    names = {name: new_key() for name in ("mallory", "alice", "bob")}
     issued = Roster(tuple(Client(name=name, digest=digest(key.encode())) for name, key in names.items()))
     KeyFile(file).change(lambda _: issued)
-    ways = start(own=True, keys__mode="shared", keys__file=str(file), upstream__key_file=str(secret))
+    settings = {"keys__mode": "shared", "keys__file": str(file), "upstream__key_file": str(secret)}
+    return names, settings
+
+
+@needs_model
+def test_clients_of_one_shared_key_must_have_asked_it_twice_too(
+    start: Start, keys: tuple[Mapping[str, str], Mapping[str, str]]
+) -> None:
+    names, settings = keys
+    mallory, alice, bob = names["mallory"], names["alice"], names["bob"]
+    ways = start(own=True, **settings)
     ask(ways, ASKED, key=mallory)
     # Whatever else she sends, she is one client.
     assert label(ask(ways, ASKED, key=mallory, headers=(("x-some-token", "1"),))) == "HIT exact"
@@ -221,6 +231,40 @@ def test_clients_of_one_shared_key_must_have_asked_it_twice_too(start: Start, tm
     assert (label(answer), why(answer)) == ("MISS not_found", "unseen")
     assert label(ask(ways, ASKED, key=bob)) == "HIT exact"
     assert label(ask(ways, SAME, key=alice)) == "HIT semantic"
+
+
+@needs_model
+def test_attack_a_client_who_feels_for_what_others_asked_stands_out(
+    start: Start, keys: tuple[Mapping[str, str], Mapping[str, str]]
+) -> None:
+    names, settings = keys
+    ways = start(own=True, **settings)
+    unkept = (("x-askonce-ttl", "0"),)
+    for name in ("alice", "bob"):
+        ask(ways, ASKED, key=names[name])
+    for at in range(50):
+        ordinary = names["alice" if at % 2 else "bob"]
+        text, expected = (SAME, "HIT semantic") if at % 3 else (f"How can I reset my {at} passwords?", "MISS not_found")
+        assert label(ask(ways, text, key=ordinary, headers=unkept)) == expected
+        # Each is a near miss: made to be given the answer to it in error, or to be told that somebody asked.
+        answer = ask(ways, f"How do I not reset my {at} passwords?", key=names["mallory"], headers=unkept)
+        assert label(answer) == "MISS not_found"
+    shown = operators_stats(ways)["semantic"]["standing"]
+    assert (shown["clients"], shown["odd"]) == (3, 1)
+    (named,) = shown["named"]
+    assert (named["client"], named["answered"]) == ("mallory", 0)
+    assert 0.6 < named["others"] < 0.7
+    assert ways.process is not None
+    assert ways.process.said().count("client mallory stands out") == 1
+    # Who they are is the operator's alone.
+    assert (stats(ways.proxy)["semantic"]["standing"]) == {**shown, "named": []}
+
+
+def operators_stats(ways: Ways) -> Mapping[str, Any]:
+    """/stats as the operator sees it, who is on this machine."""
+    octets = raw_client.request("GET", "/_askonce/stats").replace(b"Host: client.example", b"Host: localhost")
+    shown: Mapping[str, Any] = json.loads(raw_client.exchange(ways.proxy, octets).body)
+    return shown
 
 
 @needs_model

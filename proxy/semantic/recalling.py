@@ -1,6 +1,8 @@
 """The semantic tier's part in the pass: when it is asked, what it is told, and what is kept for it."""
 
 import asyncio
+import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -10,9 +12,12 @@ from proxy.model import Apart, Entry, Key, Neighbour
 from proxy.providers.ahead import Ahead
 from proxy.semantic.question import Question
 from proxy.semantic.recall import Recalled
+from proxy.semantic.standing import Standing
 from proxy.tiers.exact import ExactTier
 from proxy.tiers.semantic import Inquiry, SemanticTier
 from proxy.values import value
+
+log = logging.getLogger(__name__)
 
 
 @value
@@ -44,6 +49,7 @@ class Recalling:
         maker: Callable[[Call], str] | None,
         parallel: bool,
         refused_by: Sequence[str] = (),
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._tier = tier
         self._exact = exact
@@ -51,6 +57,8 @@ class Recalling:
         self._maker = maker
         self._parallel = parallel
         self._refused_by = frozenset(refused_by)
+        self._now = now
+        self.standing = Standing()
 
     def __repr__(self) -> str:
         return f"<Recalling by {self._tier!r}>"
@@ -94,7 +102,7 @@ class Recalling:
         """What a flight does before it asks the provider; *fits* says whether an entry can be given as is wanted."""
         if self._tier is None or sought is None or sought.inquiry is None:
             return None
-        tier, inquiry = self._tier, sought.inquiry
+        tier, inquiry, client = self._tier, sought.inquiry, sought.call.asker.name
 
         async def recall() -> Recalled | None:
             if self._parallel and tier.may_know(inquiry):
@@ -107,6 +115,7 @@ class Recalling:
             except asyncio.CancelledError:
                 ahead.call_off()
                 raise
+            self._note(client, None if found is not None else inquiry.apart)
             if found is not None:
                 ahead.call_off()
                 tier.served(found)
@@ -114,6 +123,16 @@ class Recalling:
             return None
 
         return recall
+
+    def _note(self, client: str, apart: Apart | None) -> None:
+        """A question of *client*, where clients have names, was answered by another's answer, or why it was not."""
+        odd = self.standing.note(client, apart, self._now()) if client else None
+        if odd is not None:
+            log.warning(
+                "client %s stands out: of its %d questions near to another's %d could be answered by it, of all"
+                " others' %.0f %%; it may feel for what others ask (see semantic.standing in /stats)",
+                odd.client, odd.near, odd.answered, 100 * odd.others,
+            )  # fmt: skip
 
     async def find(self, sought: Sought | None) -> Recalled | None:
         """What may be given for *sought* without asking the provider, if anything."""
