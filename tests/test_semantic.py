@@ -240,9 +240,9 @@ def test_attack_a_client_who_feels_for_what_others_asked_stands_out(
     names, settings = keys
     ways = start(own=True, **settings)
     unkept = (("x-askonce-ttl", "0"),)
-    for name in ("alice", "bob"):
+    for name in ("bob", "alice"):
         ask(ways, ASKED, key=names[name])
-    for at in range(50):
+    for at in range(60):
         ordinary = names["alice" if at % 2 else "bob"]
         text, expected = (SAME, "HIT semantic") if at % 3 else (f"How can I reset my {at} passwords?", "MISS not_found")
         assert label(ask(ways, text, key=ordinary, headers=unkept)) == expected
@@ -253,7 +253,7 @@ def test_attack_a_client_who_feels_for_what_others_asked_stands_out(
     assert (shown["clients"], shown["odd"]) == (3, 1)
     (named,) = shown["named"]
     assert (named["client"], named["answered"]) == ("mallory", 0)
-    assert 0.6 < named["others"] < 0.7
+    assert named["others"] > 0.6
     assert ways.process is not None
     assert ways.process.said().count("client mallory stands out") == 1
     # Who they are is the operator's alone.
