@@ -15,7 +15,7 @@ from proxy.errors import CacheError, ClientsError
 from proxy.headers import Fields
 from proxy.keys import clients
 from proxy.keys.budgets import Budgets
-from proxy.keys.clients import KEY_PREFIX, Client, Roster
+from proxy.keys.clients import ANYBODY, KEY_PREFIX, Client, Roster
 from proxy.keys.credential import Credential
 from proxy.keys.gate import Gate
 from proxy.keys.keyfile import KeyFile
@@ -232,6 +232,25 @@ async def test_a_gate_follows_its_file(tmp_path_factory: pytest.TempPathFactory)
     door.file.change(lambda roster: roster.without("ann", at="now"))
     await door.gate.look()
     assert (door.opens(bearer(b"bobs")), door.opens(bearer(KEY)), door.changes) == ("bob", None, 2)
+
+
+@awaited
+async def test_who_stays_leaves_when_the_key_is_taken_back(tmp_path_factory: pytest.TempPathFactory) -> None:
+    door = Door(tmp_path_factory.mktemp("gate") / "keys.json", anonymous=True)
+    ann = door.gate.admit(bearer(KEY), b"/")
+    assert ann is not None
+    left: list[str] = []
+    with door.gate.staying(ann, lambda: left.append("ann")), door.gate.staying(ANYBODY, lambda: left.append("one")):
+        with door.gate.staying(ann, lambda: left.append("gone before")):
+            door.file.change(lambda roster: roster.with_new(named("bob", b"bobs")))
+            await door.gate.look()
+            assert left == []
+        door.file.change(lambda roster: roster.without("ann", at="now"))
+        await door.gate.look()
+        assert left == ["ann"]
+        # The handshake may have taken longer than the key was good.
+        with door.gate.staying(ann, lambda: left.append("late")):
+            assert left == ["ann", "late"]
 
 
 @awaited

@@ -16,9 +16,11 @@ from proxy import cli
 from tests import answers, raw_client
 from tests.comparison import Ways
 from tests.conftest import StartProxy
+from tests.contract.test_w_websocket import CREATED, ECHO, accepted, next_frame, opened
 from tests.observation import assert_adds_up, settled, stats, wait_for_stats
 from tests.raw_client import RawAnswer
-from tests.scripted_provider import Gate, steps
+from tests.scripted_provider import Exchange, Gate, Script, steps
+from tests.websocket_frames import Frame, Opcode, encode
 
 pytestmark = pytest.mark.proxy_only
 
@@ -237,6 +239,42 @@ def test_a_key_that_is_taken_back_stops_working_without_a_restart_even_for_what_
         assert connection.read_answer("POST").status == 401
     assert house.ask(bob).get("x-cache") == "HIT"
     assert len(house.seen()) == 1
+
+
+def test_a_websocket_ends_with_its_key_and_no_other_does(house: House) -> None:
+    ann, bob = house.issue("ann"), house.issue("bob")
+    house.comes_to(lambda: house.ask(bob), 200)
+    house.ways.plays(ECHO)
+    with (
+        opened(house.ways, headers=(("Authorization", f"Bearer {ann}"),)) as (anns, _),
+        opened(house.ways, headers=(("Authorization", f"Bearer {bob}"),)) as (bobs, _),
+    ):
+        assert next_frame(anns) == next_frame(bobs) == CREATED
+        assert anns.ended(0.0) is None
+        assert run("revoke", "ann", "--file", str(house.file))[0] == 0
+        assert anns.ended(3.0) is not None
+        of_ann = house.seen()[1].link
+        assert house.ways.provider.wait_until(lambda: of_ann.closed_at is not None, 3)
+        said = Frame(Opcode.TEXT, b"still here", masked=True)
+        bobs.send(encode(said))
+        assert next_frame(bobs).payload == said.payload
+
+
+def test_a_websocket_that_nobody_reads_ends_with_its_key_too(house: House) -> None:
+    ann = house.issue("ann")
+    house.comes_to(lambda: house.ask(ann), 200)
+
+    async def pour(exchange: Exchange) -> None:
+        await exchange.send(accepted(exchange.request))
+        while True:
+            await exchange.send(encode(Frame(Opcode.BINARY, bytes(65536))))
+
+    house.ways.plays(Script(play=pour))
+    with opened(house.ways, headers=(("Authorization", f"Bearer {ann}"),)):
+        stats(house.ways.proxy)
+        assert run("revoke", "ann", "--file", str(house.file))[0] == 0
+        of_ann = house.seen()[1].link
+        assert house.ways.provider.wait_until(lambda: of_ann.closed_at is not None, 3)
 
 
 def test_a_provider_that_refuses_its_key_is_not_taken_for_one_that_refuses_the_clients(house: House) -> None:

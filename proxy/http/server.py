@@ -6,7 +6,9 @@ aiohttp parses requests and runs one handler per connection; the answers are wri
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
@@ -233,7 +235,11 @@ class Server(web.Server):
                 return exchange.after
         connection = exchange.connection
         connection.set_parser(tunnel.from_client(connection))  # type: ignore[arg-type]
-        await tunnel.run(connection, opened.head)
+        # What is open would outlive its key: nobody looks at what passes.
+        leave = partial(connection.break_off, loudly=True)
+        staying = self._gate.staying(call.asker, leave) if self._gate is not None else nullcontext()
+        with staying:
+            await tunnel.run(connection, opened.head)
         return ENDS
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from proxy.errors import ClientsError
 from proxy.headers import Fields
@@ -27,9 +28,10 @@ class Gate:
         self._stamp: Stamp | None = file.stamp()
         self._good = file.read().good()
         self._broken = False
+        self._staying: dict[object, tuple[Client, Callable[[], None]]] = {}
 
     def __repr__(self) -> str:
-        return f"<Gate, {len(self._good)} clients>"
+        return f"<Gate, {len(self._good)} clients, {len(self._staying)} staying>"
 
     def admit(self, fields: Fields, target: bytes) -> Client | None:
         """Whose key a request for *target* with *fields* carries; None where it may not enter."""
@@ -45,6 +47,22 @@ class Gate:
         if self._anonymous and not any(key.startswith(KEY_PREFIX.encode()) for key in keys):
             return ANYBODY
         return None
+
+    @contextmanager
+    def staying(self, client: Client, leave: Callable[[], None]) -> Iterator[None]:
+        """*client* stays for as long as this lasts; *leave* is called as soon as its key is no longer good."""
+        stay = object()
+        self._staying[stay] = client, leave
+        try:
+            # It may have been taken back since it opened.
+            if not self._still_good(client):
+                leave()
+            yield
+        finally:
+            del self._staying[stay]
+
+    def _still_good(self, client: Client) -> bool:
+        return client == ANYBODY or client.digest in self._good
 
     async def watch(self) -> None:
         """Follow the file for ever. While it cannot be read, those who could enter still can."""
@@ -70,3 +88,6 @@ class Gate:
             log.info("the clients changed: %d may enter", len(good))
             self._good = good
             self._changed()
+            for client, leave in list(self._staying.values()):
+                if not self._still_good(client):
+                    leave()
