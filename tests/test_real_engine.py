@@ -1,6 +1,7 @@
 """The main job on real input: an unchanged SDK app in front of a real engine asks twice and pays once."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import openai
 import pytest
 
 from demo.children import fetch_json
-from tests.engine import MODEL, Mark, Stage, fresh_stage, needs_engine
+from tests.engine import MODEL, Mark, Stage, fresh_stage, needs_engine, settle
+from tests.proxy_process import ProxyProcess
 
 pytestmark = [needs_engine, pytest.mark.timeout(60)]
 
@@ -244,6 +246,26 @@ def test_the_books_agree_with_the_engine(tmp_path: Path, monkeypatch: pytest.Mon
     tokens = books["tokens"]
     assert isinstance(tokens, dict)
     assert counted == Mark(requests=2, generated_tokens=tokens["spent"]["output"])
+
+
+def test_a_stream_whose_usage_we_ask_for_has_the_members_that_the_engine_gives_to_all(
+    stage: Stage, tmp_path: Path
+) -> None:
+    def shape(origin: str) -> list[list[str]]:
+        asked = {"messages": [{"role": "user", "content": "Which way?"}], "temperature": 0, "max_tokens": 4}
+        answer = httpx.post(f"{origin}/v1/chat/completions", json={**asked, "stream": True}, timeout=TIMEOUT_S)
+        events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
+        return [list(json.loads(event)) for event in events]
+
+    settings = {"accounting.request_stream_usage": "true"}
+    with ProxyProcess(stage.engine.url, tmp_path / "proxy.log", settings=settings) as proxy:
+        through = shape(f"http://127.0.0.1:{proxy.address[1]}")
+        settle(proxy.address)
+        tokens = fetch_json(f"http://127.0.0.1:{proxy.address[1]}/stats")["tokens"]
+    assert isinstance(tokens, dict)
+    assert through == shape(stage.engine.url)
+    assert through[-1][-1] == "timings"
+    assert (tokens["spent"]["output"], tokens["spent"]["without_usage"]) == (4, 0)
 
 
 SYSTEM = "You are a patient clerk who answers every question about the harbour in one sentence. " * 6

@@ -117,6 +117,61 @@ def test_a_usage_that_everybody_is_told_stays_where_it_is() -> None:
     assert sieve.usage is not None
 
 
+TIMINGS = {"cache_n": 0, "prompt_n": 6, "prompt_ms": 26.12, "predicted_per_second": 167.000668002672}
+
+
+def llama_cpp(*, ending: str = "stop", build: str = "b6497-cd08fc3e", slowly: bytes = b"") -> tuple[bytes, bytes]:
+    """A stream as llama.cpp's server sends it to those who asked for the usage, and to all others (build 6497)."""
+    told = {
+        "created": 1758108431,
+        "id": "chatcmpl-x",
+        "model": "m",
+        "system_fingerprint": build,
+        "object": "chat.completion.chunk",
+    }
+
+    def chunk(*choices: dict[str, Any], **more: Any) -> bytes:
+        return event({"choices": list(choices), **told, **more})
+
+    words = b"".join(
+        chunk({"finish_reason": None, "index": 0, "delta": {"content": text}}) for text in ("a", ' "finish_reason":"x')
+    )
+    last = {"finish_reason": ending, "index": 0, "delta": {}}
+    done = b"data: [DONE]\n\n"
+    asked = words + chunk(last) + slowly + chunk(usage=USAGE, timings=TIMINGS) + done
+    return asked, words + chunk(last, timings=TIMINGS) + slowly + done
+
+
+@given(cuts=st.lists(st.integers(0, 1300), max_size=12), ending=st.sampled_from(["stop", "length", "tool_calls"]))
+def test_the_timings_of_llama_cpp_stand_where_they_would_have_stood(cuts: list[int], ending: str) -> None:
+    asked, unasked = llama_cpp(ending=ending)
+    sieve, left, at = Sieve(), b"", 0
+    for cut in [*sorted(cuts), len(asked)]:
+        left += sieve.feed(asked[at:cut])
+        at = max(at, min(cut, len(asked)))
+    assert left + sieve.finish() == unasked
+
+
+def test_of_every_other_server_no_event_waits_for_the_next() -> None:
+    asked, _ = llama_cpp(build="fp_44709d6fcb")
+    *_, last, usage, done = (part + b"\n\n" for part in asked.split(b"\n\n")[:-1])
+    sieve = Sieve()
+    assert sieve.feed(last) == last
+    assert sieve.feed(usage) == b""
+    assert sieve.feed(done) == done
+
+
+def test_what_waits_for_the_usage_is_not_lost_where_none_comes() -> None:
+    _, unasked = llama_cpp()
+    *_, last, done = (part + b"\n\n" for part in unasked.split(b"\n\n")[:-1])
+    for behind in (b": still here\n\n", done, last):
+        sieve = Sieve()
+        assert sieve.feed(last) + sieve.feed(behind) + sieve.finish() == last + behind
+    sieve = Sieve()
+    assert sieve.feed(last) == b""
+    assert sieve.feed(b"data: {half") + sieve.finish() == last + b"data: {half"
+
+
 # --- through the proxy -----------------------------------------------------------------------------------------------
 
 ASKED, UNASKED = streams()
@@ -149,6 +204,17 @@ def test_the_client_gets_the_stream_it_asked_for_and_the_books_get_the_usage(hou
     tokens = settled(house.proxy, requests=2, fetches=1)["tokens"]
     for kind in ("spent", "saved"):
         assert (tokens[kind]["input"], tokens[kind]["output"], tokens[kind]["without_usage"]) == (11, 7, 0)
+
+
+@pytest.mark.proxy_only
+def test_the_client_of_a_llama_cpp_gets_the_stream_that_it_would_have_got(house: Ways) -> None:
+    asked, unasked = llama_cpp()
+    house.plays(answers.chunked_head(EVENTS) + raw_chunks(asked))
+    first = stream(house)
+    settled(house.proxy, requests=1, fetches=1)
+    again = stream(house)
+    assert bytes(first.body) == bytes(again.body) == unasked
+    assert (again.get("x-cache"), again.get("x-cache-saved-tokens")) == ("HIT", "18")
 
 
 def raw_chunks(body: bytes) -> bytes:
