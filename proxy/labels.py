@@ -51,9 +51,12 @@ def labels(
     recalled: Recalled | None = None,
     apart: Apart | None = None,
 ) -> bytes:
-    """The field lines for one answer. *level* is the setting ``headers``: ``full``, ``minimal`` or ``none``."""
+    """The field lines for one answer. *level* is the setting ``headers``: ``full``, ``minimal`` or ``none``.
+
+    Whatever the level, an answer to another question says that it is one.
+    """
     if level == "none":
-        return b""
+        return f"x-cache-tier: {tier}\r\n".encode("ascii") if recalled is not None else b""
     if level == "minimal":
         return f"x-cache: {outcome}\r\nx-cache-reason: {reason}\r\n".encode("ascii")
     lines = [f"x-cache: {outcome}", f"x-cache-reason: {reason}"]

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from proxy import labels
-from proxy.model import Apart, Key, Outcome, Reason
+from proxy.model import Apart, Entry, Key, Outcome, Reason
+from proxy.semantic.recall import Recalled
 
 KEY = Key("0123456789abcdef" * 4)
 # A list of items with parameters (RFC 8941): what every reader of Cache-Status (RFC 9211) must be able to parse.
@@ -61,6 +62,20 @@ def test_minimal_labels_are_the_outcome_and_its_reason(outcome: Outcome) -> None
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_no_labels_are_no_octets(outcome: Outcome) -> None:
     assert labels.labels("none", outcome, Reason.FOUND, key=KEY, tier="exact", age_s=1) == b""
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [
+        ("none", {"x-cache-tier": "semantic"}),
+        ("minimal", {"x-cache": "HIT", "x-cache-reason": "similar"}),
+    ],
+)
+def test_an_answer_to_another_question_says_so_at_every_level(level: str, told: dict[str, str]) -> None:
+    entry = Entry(key=KEY, dialect="chat", status=200, phrase=b"OK", head=b"", body=b"", created=0)
+    found = Recalled(id="i", asked=KEY, entry=entry, age_s=1, similarity=0.97, score=0.98, kind="plain")
+    said = labels.labels(level, Outcome.HIT, Reason.SIMILAR, key=KEY, tier="semantic", recalled=found, age_s=1)
+    assert fields(said) == told
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -123,6 +123,21 @@ def test_a_semantic_hit_is_the_recorded_answer_and_says_so(start: Start) -> None
 
 
 @needs_model
+def test_without_headers_a_semantic_hit_still_says_that_it_is_one_and_can_be_refused(start: Start) -> None:
+    ways = start(headers="none")
+    first, hit, again = ask(ways, ASKED), ask(ways, SAME), ask(ways, ASKED)
+    assert first.body == hit.body == again.body
+    told = [
+        [name for name, _ in answer.headers if name.lower().startswith(b"x-cache")] for answer in (first, hit, again)
+    ]
+    assert (told, hit.get("x-cache-tier")) == ([[], [b"x-cache-tier"], []], "semantic")
+    assert (hit.get("cache-status"), hit.get("age")) == (None, None)
+    refused = ask(ways, SAME, headers=(("x-askonce-semantic", "off"),))
+    assert refused.get("x-cache-tier") is None
+    assert len(ways.received()) == 2
+
+
+@needs_model
 def test_a_near_miss_is_asked_and_the_client_reads_why(start: Start) -> None:
     ways = start()
     ask(ways, ASKED)
