@@ -131,6 +131,7 @@ class App:
         self.semantic = self._semantic(verifier, chosen)
         self._explaining = Explaining(config.semantic, embedder=self.embedder, verifier=verifier, bar=chosen)
         self.gate = self._gate() if shared else None
+        self._doors = Doors(token=config.admin.token, on_loopback=_is_loopback(config.server.host))
         self.pipeline = Pipeline(
             config,
             upstreams=self.upstreams,
@@ -144,9 +145,9 @@ class App:
             secret=secret,
             trusted=_trusts(config.server.trusted_proxies),
             budgets=self.budgets,
+            operators=lambda call: self._doors.refusal(call) is None,
             now=time.time,
         )
-        self._doors = Doors(token=config.admin.token, on_loopback=_is_loopback(config.server.host))
         self.server = Server(
             pipeline=self.pipeline,
             upstreams=self.upstreams,

@@ -33,7 +33,7 @@ from proxy.reception import Reception
 from proxy.replies import Replies, unread
 from proxy.semantic.question import Question
 from proxy.semantic.recall import Recalled
-from proxy.semantic.recalling import Recalling, by_itself, why
+from proxy.semantic.recalling import Recalling, by_itself
 from proxy.settings import Config
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier, Found, Missed
@@ -60,6 +60,7 @@ class Pipeline:
         secret: bytes,
         trusted: Callable[[str], bool],
         budgets: Budgets | None = None,
+        operators: Callable[[Call], bool] = lambda _: False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = config.cache
@@ -85,6 +86,7 @@ class Pipeline:
             maker=self._reception.maker if self._reception.shares else None,
             parallel=config.semantic.parallel,
             refused_by=config.semantic.refused_by,
+            discussed=operators,
             now=now,
         )
         self.standing = self._recalling.standing
@@ -355,7 +357,9 @@ class Pipeline:
                 case Head() as head:
                     if departed.elsewhere:
                         meter.outcome, meter.reason, meter.flight = Outcome.JOINED, Reason.IN_FLIGHT, departed.flight
-                    await deliver(self._replies.passed_on(visit, departed.seat, head, apart=why(visit.sought)))
+                    await deliver(
+                        self._replies.passed_on(visit, departed.seat, head, apart=self._recalling.why(visit.sought))
+                    )
         finally:
             departed.seat.leave()
 

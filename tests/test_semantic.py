@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,10 @@ needs_model = pytest.mark.skipif(
 ASKED = "How do I reset my password?"
 SAME = "How can I reset my password?"
 NEAR_MISS = "How do I not reset my password?"
+
+OPERATOR = "the-operators-word"
+BY_OPERATOR = ("x-askonce-admin-token", OPERATOR)
+KEYS = re.compile(rb"[0-9a-f]{16}")
 
 Start: TypeAlias = Callable[..., Ways]
 DEFAULTS = {"semantic.policy": "fixed", "semantic.threshold": "0.9", "semantic.deadline_s": "5"}
@@ -212,10 +217,11 @@ def test_no_tenant_is_given_another_tenants_answer(start: Start) -> None:
 
 @needs_model
 def test_where_answers_are_shared_a_second_client_must_have_asked_the_question_first(start: Start) -> None:
-    ways = start(cache__share="everyone")
+    ways = start(cache__share="everyone", admin__token=OPERATOR)
     ask(ways, ASKED, key="sk-mallory")
-    answer = ask(ways, SAME, key="sk-alice", headers=(("x-askonce-ttl", "0"),))
+    answer = ask(ways, SAME, key="sk-alice", headers=(("x-askonce-ttl", "0"), BY_OPERATOR))
     assert (label(answer), why(answer)) == ("MISS not_found", "unseen")
+    assert not ways.received()[-1].values("x-askonce-admin-token")
     assert label(ask(ways, ASKED, key="sk-bob")) == "HIT exact"
     assert label(ask(ways, SAME, key="sk-alice")) == "HIT semantic"
 
@@ -238,14 +244,40 @@ def test_clients_of_one_shared_key_must_have_asked_it_twice_too(
 ) -> None:
     names, settings = keys
     mallory, alice, bob = names["mallory"], names["alice"], names["bob"]
-    ways = start(own=True, **settings)
+    ways = start(own=True, admin__token=OPERATOR, **settings)
     ask(ways, ASKED, key=mallory)
     # Whatever else she sends, she is one client.
     assert label(ask(ways, ASKED, key=mallory, headers=(("x-some-token", "1"),))) == "HIT exact"
-    answer = ask(ways, SAME, key=alice, headers=(("x-askonce-ttl", "0"),))
+    answer = ask(ways, SAME, key=alice, headers=(("x-askonce-ttl", "0"), BY_OPERATOR))
     assert (label(answer), why(answer)) == ("MISS not_found", "unseen")
     assert label(ask(ways, ASKED, key=bob)) == "HIT exact"
     assert label(ask(ways, SAME, key=alice)) == "HIT semantic"
+
+
+@needs_model
+@pytest.mark.parametrize(
+    "probe", [SAME, NEAR_MISS, "How do I reset my passwords 5 times?", "How did I reset my password?"]
+)
+def test_attack_no_header_tells_one_client_that_another_asked_something_near(start: Start, probe: str) -> None:
+    ways = start(cache__share="everyone", admin__token=OPERATOR)
+    ask(ways, ASKED, key="sk-alice")
+    before = stats(ways.proxy)["semantic"]["apart"]
+    unkept = ("x-askonce-ttl", "0")
+    guessing = (unkept, ("x-askonce-admin-token", "a guess"))
+    told = [
+        ask(ways, text, key="sk-mallory", headers=headers)
+        for text in (probe, "Where do penguins live?")
+        for headers in ((unkept,), guessing)
+    ]
+    ours = (b"x-cache", b"cache-status", b"age")
+    seen = [[(name, KEYS.sub(b"", value)) for name, value in each.headers if name.startswith(ours)] for each in told]
+    assert len(seen[0]) == 4
+    assert seen[1:] == seen[:-1]
+    after = stats(ways.proxy)["semantic"]["apart"]
+    # All the same something was near.
+    assert sum(after[word] - before[word] for word in ("unseen", "guarded", "unsure")) == 2
+    near, far = (ask(ways, text, headers=(unkept, BY_OPERATOR)) for text in (probe, "Where do penguins live?"))
+    assert (why(near) != "", why(far)) == (True, "")
 
 
 @needs_model

@@ -38,7 +38,11 @@ class Sought:
 
 
 class Recalling:
-    """Asks the tier, where there is one. *maker* tells who sends a call; None where nobody shares answers."""
+    """Asks the tier, where there is one.
+
+    *maker* tells who sends a call; None where nobody shares answers. Where they do, only those with whom they may be
+    *discussed* are told what came of comparing: that something is near, whatever it is, tells what others asked.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Recalling:
         maker: Callable[[Call], str] | None,
         parallel: bool,
         refused_by: Sequence[str] = (),
+        discussed: Callable[[Call], bool] = lambda _: False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tier = tier
@@ -57,6 +62,7 @@ class Recalling:
         self._maker = maker
         self._parallel = parallel
         self._refused_by = frozenset(refused_by)
+        self._discussed = discussed
         self._now = now
         self.standing = Standing()
 
@@ -153,6 +159,13 @@ class Recalling:
         )
         return replace(found, entry=replace(entry, usage=usage))
 
+    def why(self, sought: Sought | None) -> Apart | None:
+        """Why no other question's answer was given, where that may be told and is worth telling the client."""
+        inquiry = sought.inquiry if sought is not None else None
+        if sought is None or inquiry is None or inquiry.apart in UNSAID:
+            return None
+        return inquiry.apart if self._maker is None or self._discussed(sought.call) else None
+
     def marked(self, entry: Entry, sought: Sought | None) -> Entry:
         """*entry* with what it answers, where others may be given it."""
         if self._tier is None or sought is None or self._tier.missing:
@@ -170,12 +183,6 @@ class Recalling:
 def by_itself(sought: Sought | None) -> Sought | None:
     """What is sought, which from now on takes no answer of another question."""
     return replace(sought, inquiry=None) if sought is not None else None
-
-
-def why(sought: Sought | None) -> Apart | None:
-    """Why no other question's answer was given, where that is worth telling the client."""
-    inquiry = sought.inquiry if sought is not None else None
-    return inquiry.apart if inquiry is not None and inquiry.apart not in UNSAID else None
 
 
 UNSAID = frozenset({Apart.ALONE, Apart.OFF, Apart.LOADING})
