@@ -1,38 +1,22 @@
 """Wiring: builds the house from its settings, opens the door, and closes it again in good order."""
 
 import asyncio
-import difflib
-import gc
-import ipaddress
 import logging
-import os
 import random
-import resource
 import secrets
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import uvloop
-
 import proxy
-from proxy import canonical, freshness, paths
+from proxy import canonical, fittings, freshness, paths
 from proxy.accounts.books import Books
 from proxy.accounts.chronicle import Chronicle
 from proxy.accounts.ledger import Ledger
-from proxy.accounts.pricing import Prices
-from proxy.accounts.receipts import Overhead, OverheadReceipt
-from proxy.accounts.till import Till
-from proxy.accounts.usage import Usage
 from proxy.call import Call, Page, Reply
 from proxy.config import provider_keys
 from proxy.dialects import by_suffix
-from proxy.embedders.http import HttpEmbedder
 from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
@@ -51,19 +35,13 @@ from proxy.pages.doors import Doors
 from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
-from proxy.prefix import rules
-from proxy.prefix.rules import Rules
 from proxy.providers import fleet
-from proxy.providers.fleet import Fleet
-from proxy.providers.origin import origin
 from proxy.providers.routing import DEFAULT, Way, routing
-from proxy.providers.upstream import Upstream
 from proxy.purging import Wanted, purge
 from proxy.semantic.bars import Bar, bar
 from proxy.semantic.explaining import Explaining
 from proxy.settings import Config, OwnPathSettings, SemanticSettings
 from proxy.storage import storage
-from proxy.supervisor import Post, Supervisor
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
 from proxy.tiers.prefix import PrefixTier
@@ -90,7 +68,7 @@ class App:
         self._more_paths = {path.encode(): suffix for path, suffix in config.cache.more_paths.items()}
         self.storage = kept = storage(config.store, workers=config.server.workers)
         self.routing = routing(config.upstream, config.upstreams)
-        self.tills = tills(config)
+        self.tills = fittings.tills(config)
         shared = config.keys.mode == "shared"
         credentials = {name: Credential(key) for name, key in provider_keys(config).items()} if shared else {}
         self.budgets = Budgets(kept.tallies) if shared else None
@@ -110,7 +88,7 @@ class App:
         secret = config.cache.secret.encode() or secrets.token_bytes(32)
         self.prefix = PrefixTier(
             config.prefix,
-            rules=prefix_rules(config),
+            rules=fittings.prefix_rules(config),
             urls={DEFAULT: config.upstream.url, **{name: each.url for name, each in config.upstreams.items()}},
             providers={name: each.provider for name, each in config.upstreams.items()},
             tills=self.tills,
@@ -125,13 +103,17 @@ class App:
             max_waiting=embedder.max_waiting,
             computing=config.semantic.backend,
         )
-        self.embedder = self._remote_embedder() if embedder.kind == "http" else self.model
+        self.embedder = (
+            fittings.remote_embedder(config, self.tills[DEFAULT], self.ledger)
+            if embedder.kind == "http"
+            else self.model
+        )
         self._verifier = verifier = LocalVerifier(self.model)
         chosen = bar(config.semantic, verifier.identity)
         self.semantic = self._semantic(verifier, chosen)
         self._explaining = Explaining(config.semantic, embedder=self.embedder, verifier=verifier, bar=chosen)
         self.gate = self._gate() if shared else None
-        self._doors = Doors(token=config.admin.token, on_loopback=_is_loopback(config.server.host))
+        self._doors = Doors(token=config.admin.token, on_loopback=fittings.is_loopback(config.server.host))
         self.pipeline = Pipeline(
             config,
             upstreams=self.upstreams,
@@ -143,7 +125,7 @@ class App:
             tasks=self.tasks,
             leasing=Leasing(kept.leases, kept.store, tasks=self.tasks, wait_s=config.flights.lease_wait_s),
             secret=secret,
-            trusted=_trusts(config.server.trusted_proxies),
+            trusted=fittings.trusts(config.server.trusted_proxies),
             budgets=self.budgets,
             operators=lambda call: self._doors.refusal(call) is None,
             now=time.time,
@@ -164,7 +146,7 @@ class App:
         self._loading: asyncio.Task[None] | None = None
 
     def _semantic(self, verifier: LocalVerifier, chosen: Bar) -> SemanticTier:
-        """The tier that goes by the *model* on this machine."""
+        """The tier that knows questions by their meaning."""
         settings = self.config.semantic
         own = BlockIndex(dimension=self.embedder.dimension, max_bytes=settings.max_bytes)
         return SemanticTier(
@@ -198,33 +180,6 @@ class App:
             await self._verifier.start()
         elif self.embedder is self.model:
             await self.model.start()
-
-    def _remote_embedder(self) -> HttpEmbedder:
-        """The endpoint that embeds; its tokens lessen what is saved."""
-        settings = self.config.semantic.embedder
-        till = self.tills[DEFAULT]
-
-        def spent(model: str, usage: Usage) -> None:
-            cost = till.cost(model, "", usage, time.time())
-            self.ledger.overhead(OverheadReceipt(kind=Overhead.EMBEDDING, usage=usage, cost=cost))
-
-        provider = self.config.upstream
-        there = replace(provider, url=settings.url or provider.url)
-        key_env = settings.key_env or provider.key_env
-        if origin(there.url).authority != origin(provider.url).authority:
-            # What is a secret between us and the provider is nobody else's business.
-            there, key_env = replace(there, add_headers={}), settings.key_env
-        return HttpEmbedder(
-            Upstream(there),
-            target=settings.path,
-            model=settings.model,
-            key=os.environ.get(key_env, "").strip() if key_env else "",
-            batch_texts=settings.batch_texts,
-            max_waiting=settings.max_waiting,
-            max_calls=settings.max_calls,
-            deadline_s=settings.timeout_s,
-            spent=spent,
-        )
 
     def _gate(self) -> Gate:
         keys = self.config.keys
@@ -453,141 +408,3 @@ async def explain(settings: SemanticSettings, asked: Json, cached: Json, path: s
         return await Explaining(settings, embedder=model, verifier=verifier, bar=chosen).explain(asked, cached, path)
     finally:
         await model.close()
-
-
-def _providers(upstreams: Mapping[str, Upstream | Fleet]) -> str:
-    """Where calls go, for the line at the start."""
-    default, *named = (upstream.origin.identity.decode() for upstream in upstreams.values())
-    return f"{default} ({', '.join(named)})" if named else default
-
-
-def tills(config: Config) -> Mapping[str, Till]:
-    """A till for each provider, by its name.
-
-    Raises:
-        ConfigError: a setting of prices that the list cannot follow.
-    """
-    accounting = config.accounting
-    any_flat = accounting.flat_rate or any(each.flat_rate for each in config.upstreams.values())
-    try:
-        metered = Prices(accounting.prices)
-        flat = Prices(accounting.prices, marginal={}) if any_flat else metered
-    except ValueError as error:
-        raise ConfigError(f"accounting.{error}") from error
-    whose = {DEFAULT: ("accounting", accounting.provider, accounting.flat_rate, config.upstream.url)}
-    for name, each in config.upstreams.items():
-        whose[name] = (f"upstreams.{name}", each.provider, each.flat_rate, each.url)
-    opened: dict[str, Till] = {}
-    for name, (where, provider, flat_rate, url) in whose.items():
-        try:
-            if provider:
-                metered.check_provider(provider)
-        except ValueError as error:
-            raise ConfigError(f"{where}.{error}") from error
-        opened[name] = Till(flat if flat_rate else metered, upstream=provider or url)
-    return opened
-
-
-def prefix_rules(config: Config) -> Rules:
-    """The rules of the providers' prompt caches, those of the operator first.
-
-    Raises:
-        ConfigError: a rule that is none, or a setting that names none.
-    """
-    settings = config.prefix
-    found = rules.read(Path(settings.rules_file) if settings.rules_file else None)
-    if settings.provider and settings.provider not in found.names:
-        close = difflib.get_close_matches(settings.provider, found.names, n=1)
-        hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(found.names)}"
-        raise ConfigError(f"prefix.provider: no rule of {settings.provider!r}{hint}")
-    for name in settings.mode_by_upstream:
-        if name != "default" and name not in config.upstreams:
-            raise ConfigError(f"prefix.mode_by_upstream.{name}: no such upstream; it is default or one of upstreams")
-    return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _trusts(networks: tuple[str, ...]) -> Callable[[str], bool]:
-    parsed = [ipaddress.ip_network(text, strict=False) for text in networks]
-
-    def trusted(peer: str) -> bool:
-        if not parsed:
-            return False
-        try:
-            address = ipaddress.ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in network for network in parsed)
-
-    return trusted
-
-
-def _more_files() -> None:
-    """As many open files as the system lets us have: two for each client under way."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _calm_collector() -> None:
-    """What is wired lives for ever, and entries hold no cycles: full collections would walk the store for nothing."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-async def _serve(config: Config, post: Post | None) -> None:
-    app = App(config)
-    port = await app.open(port=post.port if post is not None else None)
-    _calm_collector()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    # Of several workers each is told by the supervisor alone: Ctrl-C reaches all of them, too.
-    stopping = (signal.SIGTERM, signal.SIGINT) if post is None else (signal.SIGTERM,)
-    for number in stopping:
-        loop.add_signal_handler(number, stop.set)
-    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    line = f"askonce {proxy.__version__} listening on http://{host}:{port} -> {_providers(app.upstreams)}"
-    if post is not None:
-        loop.add_reader(post.supervisor, stop.set)
-        post.ready(line)
-    else:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-    app.opened()
-    await stop.wait()
-    if post is not None:
-        loop.remove_reader(post.supervisor)
-    log.info("stopping: letting %d connections finish", len(app.server.connections))
-    for number in stopping:
-        loop.remove_signal_handler(number)
-    await app.close(drain_s=config.server.drain_s)
-
-
-def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT.
-
-    Raises:
-        AskonceError: it cannot start.
-    """
-    logging.basicConfig(
-        level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    _more_files()
-    server = config.server
-    if server.workers == 1:
-        _work(config, None)
-    else:
-        work = partial(_work, config)
-        Supervisor(work, workers=server.workers, host=server.host, port=server.port, drain_s=server.drain_s).run()
-
-
-def _work(config: Config, post: Post | None) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, post))

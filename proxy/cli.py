@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import yaml
 
 import proxy
-from proxy import app, config, fetching, housekeeping, storage
+from proxy import app, config, fetching, fittings, housekeeping, serving, storage
 from proxy.accounts.periods import Window
 from proxy.embedders.local import backend
 from proxy.encoder import encoder, places, weights
@@ -269,8 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _model(given.action, given.dir, given.source)
     try:
         settings = _settings(given)
-        app.tills(settings)
-        app.prefix_rules(settings)
+        fittings.tills(settings)
+        fittings.prefix_rules(settings)
         storage.storage(settings.store, workers=settings.server.workers)
         if settings.keys.mode == "shared":
             config.provider_keys(settings)
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(yaml.safe_dump(config.effective(settings), sort_keys=False, default_flow_style=False), end="")
         return 0
     try:
-        app.serve(settings)
+        serving.serve(settings)
     except AskonceError as error:
         print(f"askonce: {error}", file=sys.stderr)
         return 1
