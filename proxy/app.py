@@ -5,42 +5,35 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
-import proxy
-from proxy import canonical, fittings, freshness, paths
-from proxy.accounts.books import Books
+from proxy import fittings, freshness, paths
 from proxy.accounts.chronicle import Chronicle
 from proxy.accounts.ledger import Ledger
-from proxy.call import Call, Page, Reply
 from proxy.config import provider_keys
 from proxy.dialects import by_suffix
 from proxy.embedders.local import LocalModel
 from proxy.embedders.verifying import LocalVerifier
 from proxy.encoder import places
 from proxy.errors import AskonceError, CacheError, ClientsError, ConfigError
-from proxy.headers import Fields
 from proxy.http.connection import fits_aiohttp
-from proxy.http.server import OWN, Pages, Server
+from proxy.http.server import Server
 from proxy.keys.budgets import Budgets
 from proxy.keys.credential import Credential
 from proxy.keys.gate import Gate
 from proxy.keys.keyfile import KeyFile
 from proxy.leases import Leasing
 from proxy.model import Json
-from proxy.pages import answers, explained, feedback, guide, metrics, status, windows
+from proxy.ownpages import OwnPages
 from proxy.pages.doors import Doors
-from proxy.pages.metrics import Gauges
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.providers import fleet
 from proxy.providers.routing import DEFAULT, Way, routing
-from proxy.purging import Wanted, purge
 from proxy.semantic.bars import Bar, bar
 from proxy.semantic.explaining import Explaining
-from proxy.settings import Config, OwnPathSettings, SemanticSettings
+from proxy.settings import Config, SemanticSettings
 from proxy.storage import storage
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
@@ -111,9 +104,8 @@ class App:
         self._verifier = verifier = LocalVerifier(self.model)
         chosen = bar(config.semantic, verifier.identity)
         self.semantic = self._semantic(verifier, chosen)
-        self._explaining = Explaining(config.semantic, embedder=self.embedder, verifier=verifier, bar=chosen)
         self.gate = self._gate() if shared else None
-        self._doors = Doors(token=config.admin.token, on_loopback=fittings.is_loopback(config.server.host))
+        doors = Doors(token=config.admin.token, on_loopback=fittings.is_loopback(config.server.host))
         self.pipeline = Pipeline(
             config,
             upstreams=self.upstreams,
@@ -127,16 +119,33 @@ class App:
             secret=secret,
             trusted=fittings.trusts(config.server.trusted_proxies),
             budgets=self.budgets,
-            operators=lambda call: self._doors.refusal(call) is None,
+            operators=lambda call: doors.refusal(call) is None,
             now=time.time,
+        )
+        own = OwnPages(
+            config,
+            doors=doors,
+            pipeline=self.pipeline,
+            routing=self.routing,
+            cached=self._cached,
+            gate=self.gate,
+            storage=self.storage,
+            exact=self.exact,
+            semantic=self.semantic,
+            prefix=self.prefix,
+            explaining=Explaining(config.semantic, embedder=self.embedder, verifier=verifier, bar=chosen),
+            ledger=self.ledger,
+            chronicle=self.chronicle,
+            tills=self.tills,
+            connections=lambda: len(self.server.connections),
         )
         self.server = Server(
             pipeline=self.pipeline,
             upstreams=self.upstreams,
             routing=self.routing,
             cached=self._cached,
-            pages=self._pages(config.own_paths),
-            asides={(b"POST", b"/v1/chat"): self._chatting()} if config.own_paths.guide else {},
+            pages=own.listed(),
+            asides=own.asides(),
             settings=config.server,
             cache=config.cache,
             wire=self._wire() if config.wire.enabled else None,
@@ -162,17 +171,6 @@ class App:
             now=time.time,
             chance=random.random,
         )
-
-    async def _nearest(self, asked: Json, path: str, fields: Mapping[str, str]) -> Mapping[str, object]:
-        """What /_askonce/explain tells of one request."""
-        body, target = canonical.write(asked), path.encode("utf-8", "replace")
-        way = self.routing.way(target)
-        dialect = self._cached(b"POST", way.inner(target), way)
-        if dialect is None or not isinstance(body, bytes):
-            return {"served": False, "why": f"{path} is no cached path"}
-        sent = tuple((name.encode("latin-1", "replace"), text.encode()) for name, text in fields.items())
-        call = Call(method=b"POST", target=way.inner(target), fields=Fields(sent), body=body, dialect=dialect, way=way)
-        return await self._explaining.nearest(asked, path, await self.pipeline.neighbours(call, dialect))
 
     async def _load_model(self) -> None:
         # Where an endpoint embeds and a cosine decides, the model on this machine has no part in it.
@@ -204,125 +202,6 @@ class App:
         own = way.cached_as(path) if method == b"POST" else None
         suffix = own or paths.cached_as(method, path, self._more_paths)
         return self._dialects[suffix] if suffix is not None else None
-
-    def _pages(self, own: OwnPathSettings) -> Pages:
-        doors = self._doors
-        stats = windows.page(
-            self.chronicle, plain=self._stats, refusal=doors.refusal, prices_as_of=self.ledger.prices_as_of
-        )
-        health = status.page(self.health)
-        measured = metrics.page(self._counted, listed=self._listed, gauges=self._gauges)
-        pages: dict[bytes, Page] = {
-            OWN + b"stats": stats,
-            OWN + b"healthz": health,
-            OWN + b"metrics": measured,
-            OWN + b"requests": doors.operators(status.page(self.requests)),
-        }
-        if own.stats:
-            pages[b"/stats"] = stats
-        if own.metrics:
-            pages[b"/metrics"] = measured
-        if own.healthz:
-            pages[b"/healthz"] = health
-        if own.health:
-            pages[b"/health"] = health
-        given = doors.operators(feedback.page(self.semantic.verdict))
-        explain = doors.operators(explained.page(self._explaining.explain, self._nearest))
-        posted: dict[bytes, Page] = {OWN + b"feedback": given, OWN + b"explain": explain}
-        removed: dict[bytes, Page] = {OWN + b"cache": doors.operators(guide.clearing(self._purge))}
-        if own.guide:
-            hand = self.pipeline.by_hand
-            posted |= {
-                b"/v1/cache/feedback": given,
-                b"/v1/cache/get": doors.operators(guide.looking_up(hand, self._led)),
-                b"/v1/cache/set": doors.operators(guide.putting(hand, self._led)),
-            }
-            pages[b"/v1/cache/stats"] = guide.stats(self._counted, hand, self.semantic.shown)
-            removed[b"/v1/cache"] = removed[OWN + b"cache"]
-        return {
-            **{(b"GET", path): page for path, page in pages.items()},
-            **{(b"POST", path): page for path, page in posted.items()},
-            **{(b"DELETE", path): page for path, page in removed.items()},
-        }
-
-    def _chatting(self) -> Callable[[Call], Awaitable[Reply | None]]:
-        return guide.chatting(self.pipeline, self._led, self.tills, self._admitted)
-
-    def _led(self, call: Call) -> Call:
-        """*call*, which a page makes, with its way to a provider."""
-        way = self.routing.way(call.target)
-        return replace(call, way=way, target=way.inner(call.target))
-
-    def _admitted(self, call: Call) -> Call | Reply:
-        """*call* under the name of its client, or why it may not pass."""
-        if self.gate is None:
-            return call
-        client = self.gate.admit(call.fields, call.target)
-        return replace(call, client=client) if client is not None else self.pipeline.turned_away(call)
-
-    async def _purge(self, wanted: Wanted, dry_run: bool) -> int:
-        removed = await purge(self.storage.store, wanted, now=time.time, dry_run=dry_run)
-        if not dry_run:
-            self.exact.turn()
-            if wanted.everything:
-                self.semantic.forget_all()
-        return removed
-
-    async def _counted(self) -> tuple[Books, float]:
-        """What was counted, and since when: by all who count together, or where that cannot be read, here."""
-        ever = await self.chronicle.ever() if self.chronicle.shared else None
-        return ever if ever is not None else (self.ledger.books(), self.ledger.since)
-
-    async def _stats(self, call: Call) -> Reply:
-        named = self._doors.refusal(call) is None
-        return answers.shown(self.stats(*await self._counted(), named=named))
-
-    def stats(self, books: Books, since: float, *, named: bool) -> Mapping[str, object]:
-        """What /stats shows of *books* that were kept since a moment; clients only where they may be *named*."""
-        return {
-            "version": proxy.__version__,
-            **self.ledger.shown(books, since=since),
-            "store": {"kind": self.config.store.kind, **self.storage.shown()},
-            "prefix": self.prefix.shown(),
-            "semantic": {
-                **self.semantic.shown(),
-                "standing": self.pipeline.standing.shown(time.time(), named=named),
-            },
-            "in_flight": len(self.pipeline.airspace),
-            "connections": len(self.server.connections),
-        }
-
-    def requests(self) -> Mapping[str, object]:
-        """What /_askonce/requests shows."""
-        return {"max_requests": self.config.ledger.max_requests, "requests": self.ledger.recent()}
-
-    def _listed(self, model: str) -> bool:
-        return any(till.listed(model) for till in self.tills.values())
-
-    def _gauges(self) -> Gauges:
-        kept = self.storage.figures
-        return Gauges(
-            version=proxy.__version__,
-            entries=len(kept),
-            bytes_used=kept.bytes_used,
-            max_bytes=kept.max_bytes,
-            evicted=kept.evicted,
-            expired=kept.expired,
-            in_flight=len(self.pipeline.airspace),
-            connections=len(self.server.connections),
-        )
-
-    def health(self) -> Mapping[str, object]:
-        """What /healthz shows: the proxy serves even where a part of the cache does not."""
-        degraded = ["store"] if self.exact.degraded or self.storage.fault() else []
-        if self.semantic.degraded:
-            degraded.append("semantic")
-        return {
-            "status": "degraded" if degraded else "healthy",
-            "degraded": degraded,
-            "semantic": self.semantic.state,
-            "version": proxy.__version__,
-        }
 
     async def open(self, *, port: int | None = None) -> int:
         """Listen; the port. Where *port* is given, other processes listen on it, too.
