@@ -24,6 +24,7 @@ from proxy.settings import SemanticSettings
 from proxy.stores.memory import MemoryStore
 from proxy.stores.shelf import MemoryShelf
 from proxy.tasks import Tasks
+from proxy.tiers import pairs
 from proxy.tiers.semantic import Inquiry, SemanticTier
 from proxy.vectors.block import BlockIndex
 from tests.awaited import awaited
@@ -296,7 +297,7 @@ def test_nothing_is_decided_after_the_deadline() -> None:
         house.embedder.gate.set()
         assert answered(await house.ask(SAME)) == ASKED
 
-    play(scene, settings=SemanticSettings(policy="fixed", threshold=0.7, deadline_s=0.02))
+    play(scene, settings=SemanticSettings(policy="fixed", threshold=0.7, deadline_s=0.4))
 
 
 def test_an_embedder_that_fails_costs_hits_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -477,6 +478,31 @@ def test_no_process_takes_back_a_verdict_that_another_was_told() -> None:
         assert await other.ask(SAME) is Apart.ALONE
         await other.fetch(ASKED)
         assert await other.ask(SAME) is Apart.TOLD_APART
+
+    play(scene, shelf=shelf)
+
+    async def later(house: House) -> None:
+        await house.fetch(ASKED)
+        assert await house.ask(SAME) is Apart.TOLD_APART
+
+    play(later, shelf=shelf)
+
+
+def test_what_people_said_outlives_what_was_found_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "MAX_APART", 3)
+    monkeypatch.setattr(pairs, "MAX_DUMPED", 2)
+    shelf = MemoryShelf()
+
+    async def scene(house: House) -> None:
+        await house.fetch(ASKED)
+        found = await house.ask(SAME)
+        assert isinstance(found, Recalled)
+        assert await house.tier.verdict(found.id, False) == 1
+        house.bar.threshold = 1.1  # type: ignore[attr-defined]
+        for number, word in enumerate(("please", "again", "quickly", "safely", "easily", "online")):
+            await house.fetch(f"{ASKED} {word}", f"Wait {number} minutes.")
+        assert house.tier.shown()["told_apart"] == 4
+        await house.tier.close()
 
     play(scene, shelf=shelf)
 

@@ -13,8 +13,14 @@ MAX_APART = 65536
 MAX_DUMPED = 2000
 """So many of the pairs that are known to differ outlive the process, the latest."""
 
+MAX_SAID = 4096
+"""So many pairs are known that people told apart. All of them outlive the process: no number of pairs that were found
+to differ by comparing answers makes one of them be forgotten."""
+
 MAX_SERVED = 4096
 """For how many of the last answers a verdict is taken by their id."""
+
+Pair = tuple[Key, Key]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -45,7 +51,8 @@ class Pairs:
 
     def __init__(self) -> None:
         self._aliases: OrderedDict[Key, Alias] = OrderedDict()
-        self._apart: OrderedDict[tuple[Key, Key], None] = OrderedDict()
+        self._apart: OrderedDict[Pair, None] = OrderedDict()
+        self._said: OrderedDict[Pair, None] = OrderedDict()
         self._served: OrderedDict[str, Served] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -59,7 +66,7 @@ class Pairs:
     @property
     def apart(self) -> int:
         """How many pairs are known to differ."""
-        return len(self._apart)
+        return len(self._said) + len(self._apart)
 
     def alias(self, asked: Key) -> Alias | None:
         """What was decided for this very question."""
@@ -78,9 +85,14 @@ class Pairs:
         """The question has an answer of its own, or its alias leads nowhere."""
         self._aliases.pop(asked, None)
 
-    def tell_apart(self, asked: Key, cached: Key) -> None:
-        """The two have different answers, whichever is asked first."""
-        _put(self._apart, _unordered(asked, cached), None, MAX_APART)
+    def tell_apart(self, asked: Key, cached: Key, *, said: bool = False) -> None:
+        """The two have different answers, whichever is asked first; *said* by somebody, or found by comparing them."""
+        pair = _unordered(asked, cached)
+        if said:
+            self._apart.pop(pair, None)
+            _put(self._said, pair, None, MAX_SAID)
+        elif pair not in self._said:
+            _put(self._apart, pair, None, MAX_APART)
         for one, other in ((asked, cached), (cached, asked)):
             alias = self._aliases.get(one)
             if alias is not None and alias.key == other:
@@ -88,7 +100,8 @@ class Pairs:
 
     def told_apart(self, asked: Key, cached: Key) -> bool:
         """Whether they are known to have different answers."""
-        return _unordered(asked, cached) in self._apart
+        pair = _unordered(asked, cached)
+        return pair in self._said or pair in self._apart
 
     def served(self, name: str) -> list[Served]:
         """What was served of late under the id *name*, or from the entry whose key begins with it."""
@@ -96,18 +109,19 @@ class Pairs:
             return [self._served[name]]
         return [each for each in self._served.values() if each.cached.startswith(name)]
 
-    def dumped(self) -> list[list[Key]]:
-        """The latest pairs that are known to differ, to be read again by ``restore``."""
-        return [[one, other] for one, other in islice(reversed(self._apart), MAX_DUMPED)][::-1]
+    def dumped(self) -> dict[str, list[Pair]]:
+        """The pairs that are known to differ, the latest of those that were found, to be read again by ``restore``."""
+        return {"apart": list(islice(reversed(self._apart), MAX_DUMPED))[::-1], "said": list(self._said)}
 
-    def restore(self, dumped: object) -> None:
-        """Take up what an earlier process knew."""
-        for pair in dumped if isinstance(dumped, list) else ():
-            match pair:
-                case [str() as one, str() as other]:
-                    self.tell_apart(Key(one), Key(other))
-                case _:
-                    pass
+    def restore(self, apart: object, said: object) -> None:
+        """Take up what an earlier process knew, or another."""
+        for dumped, by_people in ((apart, False), (said, True)):
+            for pair in dumped if isinstance(dumped, list) else ():
+                match pair:
+                    case [str() as one, str() as other]:
+                        self.tell_apart(Key(one), Key(other), said=by_people)
+                    case _:
+                        pass
 
     def clear(self) -> None:
         """Forget what was served. What is known to differ stays known: the texts did not change."""

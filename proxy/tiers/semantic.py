@@ -192,7 +192,7 @@ class SemanticTier:
                 learned = json.loads(kept)
                 if self._taken_up is None:
                     self._bar.restore(learned["bar"])
-                self._pairs.restore(learned["apart"])
+                self._pairs.restore(learned["apart"], learned.get("said"))
             except (ValueError, KeyError, TypeError):
                 log.warning("what the semantic tier had learned cannot be read; it begins anew")
         self._taken_up = kept or b""
@@ -488,7 +488,7 @@ class SemanticTier:
         try:
             # Others write there, too: what they know to differ must not be lost.
             await self._take_up()
-            learned = {"bar": self._bar.dumped(), "apart": self._pairs.dumped()}
+            learned = {"bar": self._bar.dumped(), **self._pairs.dumped()}
             self._taken_up = json.dumps(learned).encode()
             await self._shelf.write(self._shelf_name, self._taken_up)
         except CacheError as error:
@@ -503,7 +503,7 @@ class SemanticTier:
         concerned = self._pairs.served(name)
         for each in concerned:
             if not right:
-                self._pairs.tell_apart(each.asked, each.cached)
+                self._pairs.tell_apart(each.asked, each.cached, said=True)
             self._bar.judged(each.kind, each.score, right=right)
         count = len(concerned)
         if not concerned and not right:
