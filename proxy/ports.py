@@ -106,6 +106,10 @@ class Shelf(Protocol):
         """Keep *octets* under *name* unless something is there already; what is there now, the same for all who ask."""
         ...
 
+    async def replace(self, name: str, octets: bytes, *, instead_of: bytes | None) -> bool:
+        """Keep *octets* under *name* where there is just *instead_of* (None: nothing); False where there is not."""
+        ...
+
 
 class Tallies(Protocol):
     """Pages of named whole numbers that many processes add to. Every fault is a ``CacheError``."""

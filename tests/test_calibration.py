@@ -157,6 +157,53 @@ def test_what_was_learned_is_the_same_after_it_was_written_down(given_labels: li
     assert other.shown() == one.shown()
 
 
+STEPS = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from(["learn", "serve", "explore", "read", "write", "fail"])), max_size=60
+)
+
+
+@given(STEPS)
+def test_what_several_learn_adds_up_in_whatever_order_they_read_and_write(steps: list[tuple[int, str]]) -> None:
+    workers = [Calibration([], limit=0.02, judge_error=0.0) for _ in range(3)]
+    kept = "{}"
+    counts = {"learn": 0, "serve": 0, "explore": 0}
+
+    def write(worker: Calibration) -> str:
+        worker.restore(json.loads(kept))
+        dumped = json.dumps(worker.dumped())
+        worker.written()
+        return dumped
+
+    for at, (who, step) in enumerate(steps):
+        worker = workers[who]
+        counts[step] = counts.get(step, 0) + 1
+        match step:
+            case "learn":
+                worker.add(Label(score=at / 100, right=True))
+            case "serve":
+                worker.served(0.5)
+            case "explore":
+                worker.explored += 1
+            case "read":
+                worker.restore(json.loads(kept))
+            case "write":
+                kept = write(worker)
+            case _:
+                # It was to be written down, and could not be.
+                worker.dumped()
+    for worker in workers:
+        kept = write(worker)
+    for worker in workers:
+        worker.restore(json.loads(kept))
+        shown = worker.shown()
+        assert (shown["served"], worker.labels, worker.explored) == (
+            counts["serve"],
+            counts["learn"],
+            counts["explore"],
+        )
+        assert shown == workers[0].shown()
+
+
 @pytest.mark.parametrize(
     "dumped",
     [
@@ -258,6 +305,22 @@ def test_what_the_adaptive_bar_has_learned_outlives_it() -> None:
     heard(one, "+" * 12)
     other.restore(json.loads(json.dumps(one.dumped())))
     assert other.shown() == one.shown()
+
+
+def test_verdicts_of_several_adaptive_bars_count_as_those_of_one() -> None:
+    one, other, alone = adaptive(), adaptive(), adaptive()
+    for verdict in "++++++++-+++-++++++":
+        heard(alone, verdict)
+    heard(one, "++++++++-")
+    kept = json.loads(json.dumps(one.dumped()))
+    one.written()
+    heard(other, "+++-++++++")
+    other.restore(kept)
+    assert other.shown() == alone.shown()
+    kept = json.loads(json.dumps(other.dumped()))
+    other.written()
+    one.restore(kept)
+    assert one.shown() == other.shown()
 
 
 def calibrated(*, explores: bool = True) -> CalibratedBar:

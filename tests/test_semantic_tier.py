@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from proxy.call import Candidate
 from proxy.errors import CacheError
 from proxy.model import Apart, Entry, Form, Judgement, Key, Neighbour, TenantId, Veto
 from proxy.policy import Control, Plan
-from proxy.ports import Store, VectorIndex, Vectors
+from proxy.ports import Shelf, Store, VectorIndex, Vectors
 from proxy.providers.routing import Route
 from proxy.semantic.bars import Bar, FixedBar, Passage, bar
 from proxy.semantic.question import Question
@@ -23,6 +24,9 @@ from proxy.semantic.recall import Recalled
 from proxy.settings import SemanticSettings
 from proxy.stores.memory import MemoryStore
 from proxy.stores.shelf import MemoryShelf
+from proxy.stores.sqlite_file import SqliteFile
+from proxy.stores.sqlite_shelf import SqliteShelf
+from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.tasks import Tasks
 from proxy.tiers import pairs
 from proxy.tiers.semantic import Inquiry, SemanticTier
@@ -94,7 +98,7 @@ class House:
     chance: float = 0.5
     keeps_vectors: bool = False
     store: Store = field(default_factory=lambda: MemoryStore(max_bytes=1 << 20, now=lambda: NOW))
-    shelf: MemoryShelf = field(default_factory=MemoryShelf)
+    shelf: Shelf = field(default_factory=MemoryShelf)
     embedder: WordEmbedder = field(default_factory=WordEmbedder)
     verifier: WordVerifier = field(default_factory=WordVerifier)
     tasks: Tasks = field(default_factory=Tasks)
@@ -511,6 +515,35 @@ def test_what_people_said_outlives_what_was_found_by_itself(monkeypatch: pytest.
         assert await house.ask(SAME) is Apart.TOLD_APART
 
     play(later, shelf=shelf)
+
+
+def test_what_two_processes_learn_at_the_same_time_adds_up(tmp_path: Path) -> None:
+    async def scene() -> None:
+        stores = [SqliteThreads(SqliteFile(tmp_path / "askonce.db"), deadline_s=10.0) for _ in range(3)]
+        houses = [House(settings=VERIFIED, bar=calibrated(VERIFIED), shelf=SqliteShelf(threads)) for threads in stores]
+        for house in houses[:2]:
+            await house.begin()
+        first, second, later = houses
+        for number in range(30):
+            for house in (first, second):
+                await house.fetch(ASKED, "Click on it.", scope=f"p{number}")
+                await house.fetch(f"{SAME} {number}", "Click on it.", scope=f"p{number}")
+        found = await first.fetch(f"{ASKED} again", "Wait 5 minutes.", scope="p7")
+        assert not isinstance(found, Recalled)
+        await asyncio.gather(first.tier.close(), second.tier.close())
+        await later.begin()
+        classes = later.bar.shown()["classes"]
+        assert isinstance(classes, list)
+        labels = classes[0]["labels"]
+        same, different = (first.tier.counts[each] + second.tier.counts[each] for each in ("same", "different"))
+        assert (labels["right"], labels["wrong"]) == (same, different)
+        assert (same > 50, different) == (True, 1)
+        assert later.tier.shown()["told_apart"] == 1
+        for house, threads in zip(houses, stores, strict=True):
+            await house.tasks.close()
+            await threads.close()
+
+    asyncio.run(scene())
 
 
 def test_a_verdict_by_key_concerns_all_that_the_entry_served() -> None:

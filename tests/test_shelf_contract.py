@@ -61,6 +61,10 @@ class BrieflyRedis:
         async with self._link() as link:
             return await RedisShelf(link, prefix=self._prefix).create(name, octets)
 
+    async def replace(self, name: str, octets: bytes, *, instead_of: bytes | None) -> bool:
+        async with self._link() as link:
+            return await RedisShelf(link, prefix=self._prefix).replace(name, octets, instead_of=instead_of)
+
     async def add(self, page: str, counts: Mapping[str, int], *, keep_s: float) -> None:
         async with self._link() as link:
             await RedisTallies(link, prefix=self._prefix).add(page, counts, keep_s=keep_s)
@@ -126,6 +130,27 @@ async def test_the_first_to_create_a_value_decides_for_all(shelf: Shelf) -> None
     first = await asyncio.gather(*(shelf.create("secret", b"%d" % number) for number in range(8)))
     assert set(first) == {first[0]}
     assert await shelf.create("secret", b"late") == first[0] == await shelf.read("secret")
+
+
+@awaited
+async def test_a_value_is_replaced_only_by_one_who_knows_it(shelf: Shelf) -> None:
+    assert not await shelf.replace("a", b"1", instead_of=b"")
+    assert await shelf.replace("a", b"1", instead_of=None)
+    assert not await shelf.replace("a", b"2", instead_of=None)
+    assert not await shelf.replace("a", b"2", instead_of=b"0")
+    assert await shelf.read("a") == b"1"
+    assert await shelf.replace("a", b"2\x00\xff", instead_of=b"1")
+    assert await shelf.read("a") == b"2\x00\xff"
+    with pytest.raises(CacheError, match="no room"):
+        await shelf.replace("a", bytes(MAX_SHELF_BYTES + 1), instead_of=b"2\x00\xff")
+
+
+@awaited
+async def test_of_many_who_replace_a_value_at_once_one_does(shelf: Shelf) -> None:
+    await shelf.write("a", b"there")
+    done = await asyncio.gather(*(shelf.replace("a", b"%d" % at, instead_of=b"there") for at in range(8)))
+    assert sorted(done) == [False] * 7 + [True]
+    assert await shelf.read("a") == b"%d" % done.index(True)
 
 
 @awaited

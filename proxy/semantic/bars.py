@@ -61,11 +61,15 @@ class Bar(Protocol):
         ...
 
     def dumped(self) -> object:
-        """What was learned."""
+        """What was learned, by all who share it."""
+        ...
+
+    def written(self) -> None:
+        """What was dumped last is known to others now."""
         ...
 
     def restore(self, dumped: object) -> None:
-        """Take up what was learned."""
+        """Take up what was learned, by others too, and add to it what is known here alone."""
         ...
 
 
@@ -107,6 +111,9 @@ class FixedBar:
         """Nothing."""
         return None
 
+    def written(self) -> None:
+        """Nothing was."""
+
     def restore(self, dumped: object) -> None:
         """Nothing."""
 
@@ -118,6 +125,10 @@ class AdaptiveBar(FixedBar):
         super().__init__(threshold)
         self._least, self._most, self._step = least, most, step
         self._verdicts: deque[bool] = deque(maxlen=VERDICTS)
+        self._unwritten: deque[bool] = deque(maxlen=VERDICTS)
+        """Those that nobody else knows of."""
+        self._dumped = 0
+        """How many of these the last dump had."""
 
     @property
     def accuracy(self) -> float | None:
@@ -126,15 +137,19 @@ class AdaptiveBar(FixedBar):
 
     def judged(self, kind: str, score: float, *, right: bool) -> bool:
         """Follow one more verdict."""
+        self._unwritten.append(right)
+        self._follow(right)
+        return True
+
+    def _follow(self, right: bool) -> None:
         self._verdicts.append(right)
         accuracy = self.accuracy
         if accuracy is None or len(self._verdicts) < FIRST_VERDICTS:
-            return True
+            return
         if accuracy < ENOUGH:
             self.threshold = min(self._most, self.threshold + self._step)
         elif accuracy > PLENTY:
             self.threshold = max(self._least, self.threshold - self._step)
-        return True
 
     def shown(self) -> dict[str, object]:
         """As JSON."""
@@ -144,13 +159,23 @@ class AdaptiveBar(FixedBar):
 
     def dumped(self) -> object:
         """Threshold and verdicts."""
+        self._dumped = len(self._unwritten)
         return {"threshold": self.threshold, "verdicts": list(self._verdicts)}
 
+    def written(self) -> None:
+        """What was dumped last is known to others now."""
+        for _ in range(min(self._dumped, len(self._unwritten))):
+            self._unwritten.popleft()
+        self._dumped = 0
+
     def restore(self, dumped: object) -> None:
-        """Go on from there."""
+        """Go on from there, with the verdicts that are known here alone."""
         if isinstance(dumped, dict) and isinstance(dumped.get("threshold"), float):
             self.threshold = min(self._most, max(self._least, dumped["threshold"]))
+            self._verdicts.clear()
             self._verdicts.extend(bool(verdict) for verdict in dumped.get("verdicts") or ())
+            for right in self._unwritten:
+                self._follow(right)
 
 
 class CalibratedBar:
@@ -199,6 +224,11 @@ class CalibratedBar:
     def dumped(self) -> object:
         """By class."""
         return {kind: calibration.dumped() for kind, calibration in self._kinds.items()}
+
+    def written(self) -> None:
+        """By class."""
+        for calibration in self._kinds.values():
+            calibration.written()
 
     def restore(self, dumped: object) -> None:
         """By class."""

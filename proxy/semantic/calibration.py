@@ -3,7 +3,7 @@
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -46,6 +46,14 @@ class Label:
     """How many pairs it stands for: one over the chance with which it was looked at."""
 
 
+@value
+class Counts:
+    """What was served, by band, and how often it was explored."""
+
+    served: tuple[int, ...] = (0,) * BANDS
+    explored: int = 0
+
+
 @dataclass(slots=True)
 class Band:
     """What is known of one twentieth of the scale, for people to look at."""
@@ -68,10 +76,19 @@ class Calibration:
         self._limit = limit
         self._judge_error = judge_error
         self._labels: deque[Label] = deque(maxlen=MAX_LABELS)
+        self._unwritten: deque[Label] = deque(maxlen=MAX_LABELS)
+        """Those of them that nobody else knows of; they stand at the end."""
+        self._dumped = 0
+        """How many of these the last dump had."""
         self._since_fit = 0
         self._passed = 0
         self._served = [0] * BANDS
         self.explored = 0
+        self._written = self._dumped_counts = Counts()
+        """What others know of the rest, and what they are to be told."""
+        self._restored: object = None
+        self._dumped_labels: object = None
+        """The labels that others know of, as they were read last."""
         self.threshold = math.inf
         self.bound = 0.0
         """The upper bound of errors per hit at the threshold."""
@@ -99,6 +116,7 @@ class Calibration:
                 return False
             label = replace(label, weight=float(THINNED))
         self._labels.append(label)
+        self._unwritten.append(label)
         # One that was wrong above the threshold does not wait for its turn.
         if self._since_fit < REFIT_EVERY and (label.right or label.score < self.threshold):
             return False
@@ -172,25 +190,58 @@ class Calibration:
         }
 
     def dumped(self) -> object:
-        """What was learned here, to be read again by ``restore``."""
+        """What was learned, by all who share it, to be read again by ``restore``."""
         labels = [[round(label.score, 5), label.right, round(label.weight, 3)] for label in self._labels]
-        return {"labels": labels, "explored": self.explored, "served": self._served}
+        self._dumped = len(self._unwritten)
+        self._dumped_counts = Counts(served=tuple(self._served), explored=self.explored)
+        self._dumped_labels = labels
+        return {"labels": labels, "explored": self.explored, "served": list(self._served)}
+
+    def written(self) -> None:
+        """What was dumped last is known to others now."""
+        for _ in range(min(self._dumped, len(self._unwritten))):
+            self._unwritten.popleft()
+        self._dumped = 0
+        self._written, self._restored = self._dumped_counts, self._dumped_labels
 
     def restore(self, dumped: object) -> None:
-        """Take up what an earlier process learned; what cannot be read is left out."""
+        """Take up what an earlier process learned, or another, and add to it what is known here alone.
+
+        What cannot be read is left out.
+        """
         if not isinstance(dumped, dict):
             return
-        for each in dumped.get("labels") or ():
-            match each:
-                case [int() | float() as score, bool() as right, int() | float() as weight] if 0 < weight < math.inf:
-                    self._labels.append(Label(score=float(score), right=right, weight=float(weight)))
-                case _:
-                    pass
         explored, served = dumped.get("explored"), dumped.get("served")
-        self.explored = explored if isinstance(explored, int) else 0
-        if isinstance(served, list) and len(served) == BANDS and all(isinstance(count, int) for count in served):
-            self._served = list(served)
+        read = Counts(
+            served=tuple(served)
+            if isinstance(served, list) and len(served) == BANDS and all(isinstance(count, int) for count in served)
+            else (0,) * BANDS,
+            explored=explored if isinstance(explored, int) else 0,
+        )
+        here = zip(self._served, self._written.served, strict=True)
+        self._served = [theirs + ours - before for theirs, (ours, before) in zip(read.served, here, strict=True)]
+        self.explored += read.explored - self._written.explored
+        self._written = read
+        given = dumped.get("labels") or ()
+        if given == self._restored:
+            return
+        self._restored = given
+        self._labels.clear()
+        self._labels.extend(_read(given))
+        self._labels.extend(self._unwritten)
+        # What others learned does not put off when this is written down.
+        since = self._since_fit
         self.fit()
+        self._since_fit = since
+
+
+def _read(labels: Iterable[object]) -> Iterator[Label]:
+    for each in labels:
+        match each:
+            case [int() | float() as score, bool() as right, int() | float() as weight] if 0 < weight < math.inf:
+                yield Label(score=float(score), right=right, weight=float(weight))
+            case _:
+                pass
 
 
 def _believed(prior: Iterable[Label]) -> list[Label]:

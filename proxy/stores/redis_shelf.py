@@ -1,5 +1,6 @@
 """Small values and shared counters in the Redis that holds the entries."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from proxy.errors import CacheError
@@ -10,6 +11,13 @@ SHELF_S = 2.0
 """No request waits for these."""
 
 MAX_TTL_MS = 2**53
+
+_REPLACE = """
+local there = redis.call('GET', KEYS[1])
+if (there and redis.sha1hex(there) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
 
 
 class RedisShelf:
@@ -44,6 +52,17 @@ class RedisShelf:
         if not isinstance(found, bytes):
             raise CacheError(f"{self._link.where} does not keep what is put on its shelf")
         return found
+
+    async def replace(self, name: str, octets: bytes, *, instead_of: bytes | None) -> bool:
+        """See :class:`proxy.ports.Shelf`."""
+        if len(octets) > MAX_SHELF_BYTES:
+            raise CacheError(f"no room on the shelf for {len(octets)} bytes under {name}")
+        # The digest that Redis can make of what is there; nobody gains by a collision with a value of ours.
+        there = hashlib.sha1(instead_of, usedforsecurity=False).hexdigest() if instead_of is not None else ""
+        key = self._prefix + name
+        return bool(
+            await self._link.write(lambda client: client.eval(_REPLACE, 1, key, there, octets), deadline_s=SHELF_S)
+        )
 
 
 class RedisTallies:

@@ -40,6 +40,13 @@ class MemoryShelf:
             await self.write(name, octets)
         return self._kept[name]
 
+    async def replace(self, name: str, octets: bytes, *, instead_of: bytes | None) -> bool:
+        """See :class:`proxy.ports.Shelf`."""
+        if self._kept.get(name) != instead_of:
+            return False
+        await self.write(name, octets)
+        return True
+
 
 class MemoryTallies:
     """Pages of counters by name."""

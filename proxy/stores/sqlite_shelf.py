@@ -31,17 +31,8 @@ class SqliteShelf:
     async def write(self, name: str, octets: bytes) -> None:
         """See :class:`proxy.ports.Shelf`."""
 
-        def put(connection: sqlite3.Connection) -> bool:
-            (others,) = connection.execute(
-                "SELECT coalesce(sum(length(octets)), 0) FROM shelf WHERE name <> ?", (name,)
-            ).fetchone()
-            if others + len(octets) > MAX_SHELF_BYTES:
-                return False
-            connection.execute("REPLACE INTO shelf (name, octets) VALUES (?, ?)", (name, octets))
-            return True
-
-        if not await self._threads.write(put):
-            raise CacheError(f"no room on the shelf for {len(octets)} bytes under {name}")
+        if not await self._threads.write(lambda connection: _put(connection, name, octets)):
+            raise CacheError(_no_room(name, octets))
 
     async def create(self, name: str, octets: bytes) -> bytes:
         """See :class:`proxy.ports.Shelf`."""
@@ -51,6 +42,17 @@ class SqliteShelf:
             return _value(connection, name) or b""
 
         return await self._threads.write(put)
+
+    async def replace(self, name: str, octets: bytes, *, instead_of: bytes | None) -> bool:
+        """See :class:`proxy.ports.Shelf`."""
+
+        def put(connection: sqlite3.Connection) -> bool | None:
+            return _put(connection, name, octets) or None if _value(connection, name) == instead_of else False
+
+        done = await self._threads.write(put)
+        if done is None:
+            raise CacheError(_no_room(name, octets))
+        return done
 
 
 class SqliteTallies:
@@ -99,6 +101,21 @@ class SqliteTallies:
             ]
 
         return await self._threads.read(look, deadline_s=SHELF_S)
+
+
+def _put(connection: sqlite3.Connection, name: str, octets: bytes) -> bool:
+    """Keep *octets* under *name*; False where there is no room for it."""
+    (others,) = connection.execute(
+        "SELECT coalesce(sum(length(octets)), 0) FROM shelf WHERE name <> ?", (name,)
+    ).fetchone()
+    if others + len(octets) > MAX_SHELF_BYTES:
+        return False
+    connection.execute("REPLACE INTO shelf (name, octets) VALUES (?, ?)", (name, octets))
+    return True
+
+
+def _no_room(name: str, octets: bytes) -> str:
+    return f"no room on the shelf for {len(octets)} bytes under {name}"
 
 
 def _value(connection: sqlite3.Connection, name: str) -> bytes | None:

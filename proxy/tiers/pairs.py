@@ -54,6 +54,9 @@ class Pairs:
         self._apart: OrderedDict[Pair, None] = OrderedDict()
         self._said: OrderedDict[Pair, None] = OrderedDict()
         self._served: OrderedDict[str, Served] = OrderedDict()
+        self._unwritten: OrderedDict[Pair, bool] = OrderedDict()
+        """Pairs that nobody else knows to differ, and whether somebody said so."""
+        self._dumped: frozenset[Pair] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Pairs, {self.aliases} aliases, {self.apart} apart>"
@@ -88,12 +91,16 @@ class Pairs:
     def tell_apart(self, asked: Key, cached: Key, *, said: bool = False) -> None:
         """The two have different answers, whichever is asked first; *said* by somebody, or found by comparing them."""
         pair = _unordered(asked, cached)
+        _put(self._unwritten, pair, said or self._unwritten.get(pair, False), MAX_DUMPED + MAX_SAID)
+        self._know(pair, said=said)
+
+    def _know(self, pair: Pair, *, said: bool) -> None:
         if said:
             self._apart.pop(pair, None)
             _put(self._said, pair, None, MAX_SAID)
         elif pair not in self._said:
             _put(self._apart, pair, None, MAX_APART)
-        for one, other in ((asked, cached), (cached, asked)):
+        for one, other in (pair, pair[::-1]):
             alias = self._aliases.get(one)
             if alias is not None and alias.key == other:
                 del self._aliases[one]
@@ -111,17 +118,26 @@ class Pairs:
 
     def dumped(self) -> dict[str, list[Pair]]:
         """The pairs that are known to differ, the latest of those that were found, to be read again by ``restore``."""
+        self._dumped = frozenset(self._unwritten)
         return {"apart": list(islice(reversed(self._apart), MAX_DUMPED))[::-1], "said": list(self._said)}
 
+    def written(self) -> None:
+        """What was dumped last is known to others now."""
+        for pair in self._dumped:
+            self._unwritten.pop(pair, None)
+        self._dumped = frozenset()
+
     def restore(self, apart: object, said: object) -> None:
-        """Take up what an earlier process knew, or another."""
+        """Take up what an earlier process knew, or another. What is known here alone stays the latest."""
         for dumped, by_people in ((apart, False), (said, True)):
             for pair in dumped if isinstance(dumped, list) else ():
                 match pair:
                     case [str() as one, str() as other]:
-                        self.tell_apart(Key(one), Key(other), said=by_people)
+                        self._know(_unordered(Key(one), Key(other)), said=by_people)
                     case _:
                         pass
+        for pair, by_people in self._unwritten.items():
+            self._know(pair, said=by_people)
 
     def clear(self) -> None:
         """Forget what was served. What is known to differ stays known: the texts did not change."""

@@ -68,6 +68,9 @@ TOLERANCE = 1e-3
 FOLLOW_EVERY_S = 2.0
 """How long another process may go on to serve what was reported as wrong here."""
 
+MAX_ATTEMPTS = 8
+"""So often it is tried to add what was learned to what others are adding to at the same time."""
+
 RECENT = 1000
 """Look-ups whose times are remembered."""
 
@@ -145,8 +148,11 @@ class SemanticTier:
         self._comparing = 0
         self._placing = False
         self._began = False
+        self._writing = asyncio.Lock()
         self._taken_up: bytes | None = None
-        """What was learned, as it was last read or written; None until it was read once."""
+        """What all have learned, as it was last read or written; None until it was read once."""
+        self._written = b""
+        """What was last to be written down, whether that was said to have failed or not."""
         self._faulty = False
         self.missing = ""
         """Why there is no model; empty while there is, or may be."""
@@ -179,23 +185,34 @@ class SemanticTier:
         self._place()
 
     async def _recover(self) -> None:
-        await self._take_up()
+        async with self._writing:
+            await self._take_up()
         async for entry in self._store.asked():
             if self._questions.get(entry.key) is None:
                 self._know(entry, self._vector_of(entry))
 
     async def _take_up(self) -> None:
-        """Learn what other processes know to differ; what earlier ones learned of the bar, once."""
-        kept = await self._shelf.read(self._shelf_name)
-        if kept is not None and kept != self._taken_up:
+        """Learn what others have learned who share the store: processes before this one, and beside it."""
+        kept = await self._shelf.read(self._shelf_name) or b""
+        if kept == self._taken_up:
+            return
+        if kept and kept == self._written:
+            # It was said to have failed.
+            self._learned_by_all(kept)
+        elif kept:
             try:
-                learned = json.loads(kept)
-                if self._taken_up is None:
-                    self._bar.restore(learned["bar"])
+                learned = await asyncio.to_thread(json.loads, kept)
+                self._bar.restore(learned["bar"])
                 self._pairs.restore(learned["apart"], learned.get("said"))
             except (ValueError, KeyError, TypeError):
                 log.warning("what the semantic tier had learned cannot be read; it begins anew")
-        self._taken_up = kept or b""
+        self._taken_up = kept
+
+    def _learned_by_all(self, octets: bytes) -> None:
+        """What was to be written down is."""
+        self._taken_up = octets
+        self._bar.written()
+        self._pairs.written()
 
     async def follow(self) -> None:
         """Learn for ever what is told to other processes that share the store."""
@@ -204,7 +221,8 @@ class SemanticTier:
             if self._began:
                 # Where the store fails, whatever else needs it says so.
                 with suppress(CacheError):
-                    await self._take_up()
+                    async with self._writing:
+                        await self._take_up()
 
     async def accompany(self) -> None:
         """Know the questions whose answers other processes keep in the store, too; ends where there are none."""
@@ -485,14 +503,18 @@ class SemanticTier:
         return await asyncio.to_thread(sameness.by_meaning, fresh, cached, cosine)
 
     async def _write_down(self) -> None:
-        try:
-            # Others write there, too: what they know to differ must not be lost.
-            await self._take_up()
-            learned = {"bar": self._bar.dumped(), **self._pairs.dumped()}
-            self._taken_up = json.dumps(learned).encode()
-            await self._shelf.write(self._shelf_name, self._taken_up)
-        except CacheError as error:
-            self._fault(error)
+        """Add what was learned here to what others have learned; what fails is added the next time."""
+        async with self._writing:
+            try:
+                for _ in range(MAX_ATTEMPTS):
+                    await self._take_up()
+                    learned = {"bar": self._bar.dumped(), **self._pairs.dumped()}
+                    self._written = (await asyncio.to_thread(json.dumps, learned)).encode()
+                    if await self._shelf.replace(self._shelf_name, self._written, instead_of=self._taken_up or None):
+                        self._learned_by_all(self._written)
+                        return
+            except CacheError as error:
+                self._fault(error)
 
     async def verdict(self, name: str, right: bool) -> int:
         """Somebody says that the answer with the id *name*, or all from the entry *name*, were right or wrong.
