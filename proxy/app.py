@@ -37,6 +37,7 @@ from proxy.settings import Config, SemanticSettings
 from proxy.storage import storage
 from proxy.tasks import Tasks
 from proxy.tiers.exact import ExactTier
+from proxy.tiers.given import Given
 from proxy.tiers.prefix import PrefixTier
 from proxy.tiers.semantic import SemanticTier
 from proxy.vectors.block import BlockIndex
@@ -168,6 +169,7 @@ class App:
             bar=chosen,
             tasks=self.tasks,
             keeps_vectors=self.storage.lasting,
+            given=Given(self.storage.tallies, tasks=self.tasks) if self.storage.lasting else None,
             now=time.time,
             chance=random.random,
         )

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -443,6 +444,24 @@ def test_a_wrong_answer_that_is_reported_is_not_given_again(start: Start, named:
     again = ask(ways, SAME)
     assert (label(again), why(again)) == ("MISS not_found", "told_apart")
     assert stats(ways.proxy)["semantic"]["feedback"] == {"right": 0, "wrong": 1}
+
+
+@needs_model
+def test_a_verdict_may_come_to_any_of_several_workers(start: Start, tmp_path: Path) -> None:
+    path = str(tmp_path / "askonce.db")
+    ways = start(own=True, server__workers="2", store__kind="sqlite", store__path=path)
+    # Each on a connection of its own: the kernel deals them out.
+    ask(ways, ASKED)
+    deadline = time.monotonic() + 15
+    while label(hit := ask(ways, SAME, headers=(("x-askonce-ttl", "0"),))) != "HIT semantic":
+        assert time.monotonic() < deadline
+    right = {"request_id": hit.get("x-cache-request-id"), "verdict": "right"}
+    while {report(ways, right).status for _ in range(12)} != {200}:
+        assert time.monotonic() < deadline
+    assert report(ways, {**right, "verdict": "wrong"}).status == 200
+    # Whoever gave it hears of the verdict within seconds.
+    while {label(ask(ways, SAME, headers=(("x-askonce-ttl", "0"),))) for _ in range(8)} != {"MISS not_found"}:
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(

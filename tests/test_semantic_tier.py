@@ -16,19 +16,20 @@ from proxy.call import Candidate
 from proxy.errors import CacheError
 from proxy.model import Apart, Entry, Form, Judgement, Key, Neighbour, TenantId, Veto
 from proxy.policy import Control, Plan
-from proxy.ports import Shelf, Store, VectorIndex, Vectors
+from proxy.ports import Shelf, Store, Tallies, VectorIndex, Vectors
 from proxy.providers.routing import Route
 from proxy.semantic.bars import Bar, FixedBar, Passage, bar
 from proxy.semantic.question import Question
 from proxy.semantic.recall import Recalled
 from proxy.settings import SemanticSettings
 from proxy.stores.memory import MemoryStore
-from proxy.stores.shelf import MemoryShelf
+from proxy.stores.shelf import MemoryShelf, MemoryTallies
 from proxy.stores.sqlite_file import SqliteFile
-from proxy.stores.sqlite_shelf import SqliteShelf
+from proxy.stores.sqlite_shelf import SqliteShelf, SqliteTallies
 from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.tasks import Tasks
-from proxy.tiers import pairs
+from proxy.tiers import given, pairs
+from proxy.tiers.given import KEPT_S, Given
 from proxy.tiers.semantic import Inquiry, SemanticTier
 from proxy.vectors.block import BlockIndex
 from tests.awaited import awaited
@@ -99,6 +100,7 @@ class House:
     keeps_vectors: bool = False
     store: Store = field(default_factory=lambda: MemoryStore(max_bytes=1 << 20, now=lambda: NOW))
     shelf: Shelf = field(default_factory=MemoryShelf)
+    tallies: Tallies | None = None
     embedder: WordEmbedder = field(default_factory=WordEmbedder)
     verifier: WordVerifier = field(default_factory=WordVerifier)
     tasks: Tasks = field(default_factory=Tasks)
@@ -117,6 +119,7 @@ class House:
             bar=self.bar,
             tasks=self.tasks,
             keeps_vectors=self.keeps_vectors,
+            given=Given(self.tallies, tasks=self.tasks) if self.tallies is not None else None,
             now=lambda: NOW,
             chance=lambda: self.chance,
         )
@@ -544,6 +547,56 @@ def test_what_two_processes_learn_at_the_same_time_adds_up(tmp_path: Path) -> No
             await threads.close()
 
     asyncio.run(scene())
+
+
+def test_a_verdict_on_an_answer_may_come_to_another_process(tmp_path: Path) -> None:
+    clock = [NOW]
+
+    async def scene() -> None:
+        threads = SqliteThreads(SqliteFile(tmp_path / "askonce.db"), deadline_s=10.0)
+        tallies = SqliteTallies(threads, now=lambda: clock[0])
+        here, there = (House(shelf=SqliteShelf(threads), tallies=tallies) for _ in range(2))
+        for house in (here, there):
+            await house.begin()
+            await house.fetch(ASKED)
+        found = await here.ask(SAME)
+        assert isinstance(found, Recalled)
+        await here.settle()
+        assert await there.tier.verdict(found.id, False) == 1
+        assert await there.ask(SAME) is Apart.TOLD_APART
+        # It is written down for the one that gave it, too, and for those to come.
+        later = House(shelf=SqliteShelf(threads))
+        await later.begin()
+        await later.fetch(ASKED)
+        assert await later.ask(SAME) is Apart.TOLD_APART
+        for name in ("0123456789abcdef", found.id[:8], "x" * 500):
+            assert await there.tier.verdict(name, False) == 0
+        clock[0] += KEPT_S + 1
+        assert await there.tier.verdict(found.id, False) == 0
+        await threads.close()
+
+    asyncio.run(scene())
+
+
+def test_no_number_of_answers_is_told_to_other_processes_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(given, "MAX_WAITING", 3)
+    tallies = MemoryTallies()
+
+    async def scene(house: House) -> None:
+        await house.fetch(ASKED)
+        found = await house.ask(SAME)
+        assert isinstance(found, Recalled)
+        await house.settle()
+        # None of them can be told before something is waited for.
+        ids = [f"{number:016x}" for number in range(8)]
+        for each in ids:
+            house.tier.served(replace(found, id=each))
+        await house.settle()
+        pages = await tallies.read([f"given:{each}" for each in ids])
+        assert list(map(bool, pages)) == [True] * 3 + [False] * 5
+        assert [await house.tier.verdict(each, True) for each in ids] == [1] * 8
+
+    play(scene, tallies=tallies)
 
 
 def test_a_verdict_by_key_concerns_all_that_the_entry_served() -> None:

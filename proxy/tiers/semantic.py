@@ -31,7 +31,8 @@ from proxy.semantic.recall import Recalled
 from proxy.settings import SemanticSettings
 from proxy.tasks import Tasks
 from proxy.tiers import guarded
-from proxy.tiers.pairs import Alias, Pairs
+from proxy.tiers.given import Given
+from proxy.tiers.pairs import Alias, Pairs, Served
 from proxy.tiers.questions import Known, Questions
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,8 @@ class Inquiry:
 class SemanticTier:
     """Answers questions by what was answered to others of the same meaning, and learns when that is right.
 
-    *keeps_vectors*: entries outlive the process, so their vectors should. It begins to answer when ``begin`` has found
-    the model in order.
+    *keeps_vectors*: entries outlive the process, so their vectors should. *given* tells other processes of answers,
+    where there are any. It begins to answer when ``begin`` has found the model in order.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class SemanticTier:
         bar: Bar,
         tasks: Tasks,
         keeps_vectors: bool,
+        given: Given | None = None,
         now: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -139,6 +141,7 @@ class SemanticTier:
         self._bar = bar
         self._tasks = tasks
         self._keeps_vectors = keeps_vectors
+        self._given = given
         self._now = now
         self._chance = chance
         self._questions = Questions()
@@ -306,6 +309,8 @@ class SemanticTier:
     def served(self, found: Recalled) -> None:
         """*found* is given."""
         self._pairs.serve(found)
+        if self._given is not None:
+            self._given.tell(found)
         self._bar.served(found.kind, found.score)
         self.counts["served"] += 1
         self.counts["remembered"] += found.remembered
@@ -522,7 +527,7 @@ class SemanticTier:
         What was wrong is never served again. How many answers that concerns; an entry that served nobody else and is
         wrong by itself is dropped.
         """
-        concerned = self._pairs.served(name)
+        concerned = self._pairs.served(name) or await self._served_elsewhere(name)
         for each in concerned:
             if not right:
                 self._pairs.tell_apart(each.asked, each.cached, said=True)
@@ -536,6 +541,15 @@ class SemanticTier:
         if count:
             await self._write_down()
         return count
+
+    async def _served_elsewhere(self, name: str) -> list[Served]:
+        """What another process gave under the id *name*, which one is enough to know."""
+        try:
+            found = await self._given.find(name) if self._given is not None else None
+        except CacheError as error:
+            self._fault(error)
+            return []
+        return [found] if found is not None else []
 
     def forget_all(self) -> None:
         """The store was cleared."""
