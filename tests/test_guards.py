@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import guards
-from proxy.guards import rules
+from proxy.guards import hints, rules
 from proxy.guards.parsed import parse
 
 TABLE = Path(__file__).parent / "guard_cases.txt"
@@ -26,7 +26,7 @@ def cases() -> Iterator[tuple[str, bool, str, str]]:
             yield guard, line[0] == "!", one, other
 
 
-ALL = {**rules.HARD, **rules.SOFT}
+ALL = {**rules.HARD, **hints.SOFT}
 
 
 @pytest.mark.parametrize(("guard", "fires", "one", "other"), list(cases()))

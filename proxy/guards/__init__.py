@@ -1,7 +1,8 @@
 """What two texts must not differ in. Text only, in both directions; no vectors, no model."""
 
+from proxy.guards.hints import SOFT
 from proxy.guards.parsed import Parsed, parse
-from proxy.guards.rules import ALWAYS, HARD, SOFT
+from proxy.guards.rules import ALWAYS, HARD
 from proxy.guards.stems import stem
 from proxy.model import Veto
 

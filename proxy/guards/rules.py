@@ -1,9 +1,9 @@
-"""The guards: each a pure function of two parsed texts that tells the words in which they conflict, or nothing."""
+"""The guards that forbid: each tells the words in which two parsed texts conflict, or nothing."""
 
 from collections.abc import Callable
 from itertools import pairwise
 
-from proxy.guards import direction, names
+from proxy.guards import direction, names, unshared
 from proxy.guards.parsed import Parsed
 from proxy.guards.stems import stem
 from proxy.guards.tables import COMPARATIVES, MEMBERS, NEGATING_PREFIXES, OPPOSITES, STOPWORDS
@@ -16,13 +16,13 @@ Guard = Callable[[Parsed, Parsed], Conflict]
 
 def numbers(asked: Parsed, cached: Parsed) -> Conflict:
     """Each has a number that the other lacks."""
-    mine, theirs = _unshared(asked, cached)
+    mine, theirs = unshared.numbers(asked, cached)
     return (", ".join(mine), ", ".join(theirs)) if mine and theirs else None
 
 
 def numbers_missing(asked: Parsed, cached: Parsed) -> Conflict:
     """A number that only one of them has."""
-    mine, theirs = _unshared(asked, cached)
+    mine, theirs = unshared.numbers(asked, cached)
     return (", ".join(mine), ", ".join(theirs)) if bool(mine) != bool(theirs) else None
 
 
@@ -54,13 +54,13 @@ def order_of_numbers(asked: Parsed, cached: Parsed) -> Conflict:
 
 def identifiers(asked: Parsed, cached: Parsed) -> Conflict:
     """Codes, versions, addresses, paths: each has one that the other lacks."""
-    mine, theirs = _unshared_identifiers(asked, cached)
+    mine, theirs = unshared.identifiers(asked, cached)
     return (", ".join(mine), ", ".join(theirs)) if mine and theirs else None
 
 
 def identifiers_missing(asked: Parsed, cached: Parsed) -> Conflict:
     """A code, a version, an address that only one of them has."""
-    mine, theirs = _unshared_identifiers(asked, cached)
+    mine, theirs = unshared.identifiers(asked, cached)
     return (", ".join(mine), ", ".join(theirs)) if bool(mine) != bool(theirs) else None
 
 
@@ -193,100 +193,6 @@ def roles(asked: Parsed, cached: Parsed) -> Conflict:
     return direction.swapped(asked.words, cached.words) or direction.turned_voice(asked.words, cached.words)
 
 
-def question_word(asked: Parsed, cached: Parsed) -> Conflict:
-    """Who, when, where, how many: never a veto, for paraphrases change it as well."""
-    mine, theirs = _question(asked), _question(cached)
-    return (mine, theirs) if mine and theirs and mine != theirs else None
-
-
-_MODALS = {"should": "should", "must": "must", "ought": "should", "may": "may", "might": "may"}
-
-
-def tense(asked: Parsed, cached: Parsed) -> Conflict:
-    """What will be, and what was."""
-    mine, theirs = _tense(asked), _tense(cached)
-    return (mine, theirs) if mine != theirs else None
-
-
-def _tense(parsed: Parsed) -> str:
-    lowers = {word.lower for word in parsed.words}
-    if lowers & {"will", "going", "shall", "won't"}:
-        return "future"
-    if lowers & {"did", "was", "were", "had"}:
-        return "past"
-    return "present"
-
-
-def obligation(asked: Parsed, cached: Parsed) -> Conflict:
-    """Should, must, may."""
-    mine = {_MODALS[stem] for stem in asked.known if stem in _MODALS}
-    theirs = {_MODALS[stem] for stem in cached.known if stem in _MODALS}
-    return (" ".join(sorted(mine)), " ".join(sorted(theirs))) if mine != theirs else None
-
-
-_POSSESSION = frozenset({"my", "mine", "your", "yours", "our", "their", "his", "her"})
-
-
-def possession(asked: Parsed, cached: Parsed) -> Conflict:
-    """My, your, their: sometimes another thing, often a way of speaking."""
-    mine = sorted({word.lower for word in asked.words} & _POSSESSION)
-    theirs = sorted({word.lower for word in cached.words} & _POSSESSION)
-    return (" ".join(mine), " ".join(theirs)) if mine and theirs and mine != theirs else None
-
-
-def replacement(asked: Parsed, cached: Parsed) -> Conflict:
-    """One content word stands in the place of another, all else alike."""
-    mine = [word for word in asked.content if word not in cached.known]
-    theirs = [word for word in cached.content if word not in asked.known]
-    if len(mine) == len(theirs) == 1 and len(asked.content) == len(cached.content):
-        return mine[0], theirs[0]
-    return None
-
-
-def addition(asked: Parsed, cached: Parsed) -> Conflict:
-    """One of them says all that the other says, and something more."""
-    mine = [word for word in asked.content if word not in cached.known]
-    theirs = [word for word in cached.content if word not in asked.known]
-    return (" ".join(mine), " ".join(theirs)) if bool(mine) != bool(theirs) else None
-
-
-def _unshared(asked: Parsed, cached: Parsed) -> tuple[list[str], list[str]]:
-    """The words of the numbers that the other text does not have."""
-    ours = {value for value, _, _ in asked.numbers}
-    others = {value for value, _, _ in cached.numbers}
-    joined, their_joined = _run_together(asked), _run_together(cached)
-    return (
-        [words for value, _, words in asked.numbers if value not in others and not _within(words, their_joined)],
-        [words for value, _, words in cached.numbers if value not in ours and not _within(words, joined)],
-    )
-
-
-def _within(words: str, joined: frozenset[str]) -> bool:
-    """Whether a number is the end of a word of the other text: the 3 of ``python3``."""
-    return words.isdigit() and any(each.endswith(words) and not each.isdigit() for each in joined)
-
-
-def _unshared_identifiers(asked: Parsed, cached: Parsed) -> tuple[list[str], list[str]]:
-    one = {_bare(each): each for each in asked.identifiers}
-    other = {_bare(each): each for each in cached.identifiers}
-    joined_one, joined_other = _run_together(asked), _run_together(cached)
-    return (
-        [spelled for bare, spelled in one.items() if bare not in other and bare not in joined_other],
-        [spelled for bare, spelled in other.items() if bare not in one and bare not in joined_one],
-    )
-
-
-def _bare(identifier: str) -> str:
-    return identifier.replace("-", "").replace("_", "").replace("/", "").rstrip(".").removesuffix("s")
-
-
-def _run_together(parsed: Parsed) -> frozenset[str]:
-    """Neighbouring words as one: ``python 3`` meets ``python3``, ``wi fi`` meets ``wi-fi``."""
-    lowers = [word.lower for word in parsed.words]
-    pairs = [one + other for one, other in pairwise(lowers)]
-    return frozenset(_bare(each) for each in [*lowers, *pairs])
-
-
 def _opposites(asked: Parsed, cached: Parsed) -> Conflict:
     mine, theirs = asked.known - cached.known, cached.known - asked.known
     for word in mine:
@@ -395,30 +301,6 @@ def _gender(lowers: set[str]) -> str:
     return "male" if male and not female else "female" if female and not male else ""
 
 
-_QUESTIONS = {
-    "who": "who",
-    "whom": "who",
-    "whose": "whose",
-    "when": "when",
-    "where": "where",
-    "why": "why",
-    "which": "what",
-    "what": "what",
-    "how": "how",
-}
-_HOW = frozenset({"many", "much", "long", "often", "far", "old", "tall", "big", "fast"})
-
-
-def _question(parsed: Parsed) -> str:
-    lowers = [word.lower for word in parsed.words]
-    for at, lower in enumerate(lowers):
-        if lower == "how" and at + 1 < len(lowers) and lowers[at + 1] in _HOW:
-            return f"how {lowers[at + 1]}"
-        if lower in _QUESTIONS:
-            return _QUESTIONS[lower]
-    return ""
-
-
 HARD: dict[str, Guard] = {
     "numbers": numbers,
     "numbers_missing": numbers_missing,
@@ -441,13 +323,3 @@ HARD: dict[str, Guard] = {
 
 ALWAYS = frozenset({"numbers", "units", "identifiers", "pronouns", "routes", "roles", "comparison", "order_of_numbers"})
 """Hard guards that need no likeness of the rest: what they find is a difference however it is said."""
-
-SOFT: dict[str, Guard] = {
-    "question_word": question_word,
-    "tense": tense,
-    "obligation": obligation,
-    "possession": possession,
-    "replacement": replacement,
-    "addition": addition,
-}
-"""Guards that only tell the verifier something."""
