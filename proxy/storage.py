@@ -41,9 +41,6 @@ SECRET_AGAIN_S = 1.0
 class Figures(Protocol):
     """What a store tells of itself for /stats, as far as this process knows."""
 
-    evicted: int
-    expired: int
-
     def __len__(self) -> int:
         """Entries in the store."""
         ...
@@ -56,6 +53,16 @@ class Figures(Protocol):
     @property
     def max_bytes(self) -> int:
         """The budget."""
+        ...
+
+    @property
+    def evicted(self) -> int:
+        """Entries that made room for others."""
+        ...
+
+    @property
+    def expired(self) -> int:
+        """Entries that were removed because their time was over."""
         ...
 
 
