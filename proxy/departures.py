@@ -22,7 +22,8 @@ from proxy.replies import Replies
 from proxy.semantic.recalling import Recalling
 from proxy.settings import Config
 from proxy.tasks import Tasks
-from proxy.tiers.prefix import PrefixTier, Watch
+from proxy.tiers.prefix import PrefixTier
+from proxy.tiers.watching import Watch
 from proxy.visit import Visit
 
 

@@ -212,7 +212,7 @@ def test_acting_never_costs_more_than_doing_nothing(mix: str, provider: tuple[st
     nothing = untouched(sent, cache_of(name, model))
     acted, tier = asyncio.run(played(sent, name, dialect, model, cache_of(name, model)))
     assert acted <= nothing
-    forecasts = tier.account.forecasts
+    forecasts = tier.hindsight.account.forecasts
     # Where units are the provider's choice, the second request of a kind is foretold to be read, and is not.
     assert forecasts.requests == len(sent)
     assert forecasts.close >= len(sent) - (provider is DEEPSEEK)
@@ -240,8 +240,8 @@ def test_what_is_held_out_is_compared_with() -> None:
             await asyncio.sleep(0)
 
     asyncio.run(play())
-    assert (tier.account.acted.requests, tier.account.observed.requests) == (0, 60)
-    assert tier.account.held_out.requests == tier.steering.counts.held_out > 50
+    assert (tier.hindsight.account.acted.requests, tier.hindsight.account.observed.requests) == (0, 60)
+    assert tier.hindsight.account.held_out.requests == tier.steering.counts.held_out > 50
 
 
 def test_a_client_may_be_treated_in_its_own_way() -> None:

@@ -1,4 +1,4 @@
-"""L3: watches what the provider's prompt cache does, foretells it, and says why it did not hit. Answers nothing itself.
+"""L3: watches what goes to the provider's prompt cache, foretells what it reads, may help it. Answers nothing itself.
 
 What is watched is looked at after the request has gone out, and once more when its answer is in. Only where something
 may be set in a request (``prefix.mode: act``) it is looked at before.
@@ -15,30 +15,26 @@ from hashlib import blake2b
 from urllib.parse import urlsplit
 
 from proxy import headers
-from proxy.accounts import money
 from proxy.accounts.till import Till
-from proxy.accounts.usage import Method, Usage
 from proxy.call import Call, Candidate
 from proxy.errors import Broke
 from proxy.headers import Fields
-from proxy.model import Finding, Json, Unkept
+from proxy.model import Finding, Json
 from proxy.ports import Dialect, Upload
-from proxy.prefix.account import Account
 from proxy.prefix.acting import Action, shaped
-from proxy.prefix.advice import Advice
-from proxy.prefix.chain import BLOCK_OCTETS, Chain, chain_of, salt_for
-from proxy.prefix.diagnosis import LEAST_LOST, Case, Diagnosis, diagnose
-from proxy.prefix.heads import Head, Heads
-from proxy.prefix.learner import Known, Learner
+from proxy.prefix.chain import chain_of, salt_for
+from proxy.prefix.heads import Heads
+from proxy.prefix.learner import Learner
 from proxy.prefix.places import awaited, level_at
-from proxy.prefix.prompt import DIALECTS, Prompt, prompt_of, steers_itself
+from proxy.prefix.prompt import DIALECTS, prompt_of, steers_itself
 from proxy.prefix.reach import reach
-from proxy.prefix.rules import UNKNOWN, Rule, Rules, Semantics
-from proxy.prefix.samples import Sample, Samples, kept
+from proxy.prefix.rules import UNKNOWN, Rule, Rules
 from proxy.providers.provider import Incoming
 from proxy.settings import PREFIX_MODES, PrefixSettings
 from proxy.tasks import Tasks
+from proxy.tiers.hindsight import Hindsight
 from proxy.tiers.steering import Steering, fits
+from proxy.tiers.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +50,6 @@ LEAST_OCTETS_PER_TOKEN = 2
 LEAST_OCTETS = 2048
 """The same where nothing is known of the provider."""
 
-MAX_MODELS = 256
-"""Models of which is remembered whether their provider tells what it read from its cache."""
-
-DIAGNOSES_PER_S = 2.0
-MAX_DIAGNOSES_AT_ONCE = 64
-"""Telling why takes a millisecond or two: so often at most, and the others are taken to be like those."""
-
-WORTH_ASKING = 4 * LEAST_LOST
-"""Tokens not read, below which nobody asks why."""
-
-TOKENS_PER_OCTET = 0.25
-"""Before the first usage of a model."""
-
 SIGNED = frozenset({b"content-md5", b"digest", b"content-digest", b"repr-digest", b"signature"})
 """Fields that vouch for the octets of a body: nothing may be put into it."""
 
@@ -77,68 +60,6 @@ MAX_REFUSAL_OCTETS = 64 * 1024
 
 Send = Callable[[Fields, bytes | Upload | None], Awaitable[Incoming]]
 """Sends the request to the provider, with these fields and this body."""
-
-BILLED = (None, Unkept.LENGTH, Unkept.CONTENT_FILTER)
-
-
-class Watch:
-    """One request on its way to the provider, and what is known of its prompt."""
-
-    __slots__ = (
-        "acted",
-        "acts",
-        "at_s",
-        "body",
-        "chain",
-        "dialect",
-        "done",
-        "finding",
-        "head",
-        "held",
-        "known",
-        "mode",
-        "model",
-        "prompt",
-        "route",
-        "rule",
-        "sent",
-        "steered",
-        "tenant",
-    )
-
-    def __init__(self, body: bytes, dialect: str, candidate: Candidate, rule: Rule, mode: str, at_s: float) -> None:
-        self.body = body
-        self.dialect = dialect
-        self.route = candidate.route.name
-        self.model = candidate.model
-        self.tenant = candidate.tenant
-        self.rule = rule
-        self.mode = mode
-        self.at_s = at_s
-        self.prompt: Prompt | None = None
-        self.chain: Chain | None = None
-        self.known: Known | None = None
-        self.head: Head | None = None
-        self.finding: Finding | None = None
-        self.done = False
-        """It was looked at, or will not be."""
-        self.acts = False
-        """It may be given something before it goes out."""
-        self.sent = False
-        """It went to the provider; another tier may have answered first."""
-        self.acted = False
-        self.held = False
-        """It was left alone, to compare with."""
-        self.steered = True
-        """The client looks after the prompt cache itself."""
-
-    @property
-    def wide(self) -> bytes:
-        """All requests of its kind that may be learned from."""
-        return f"{self.route}\0{self.tenant}\0{self.model}".encode("utf-8", "surrogatepass")
-
-    def __repr__(self) -> str:
-        return f"<Watch of a {self.dialect} request, {self.known}>"
 
 
 class PrefixTier:
@@ -161,23 +82,15 @@ class PrefixTier:
         self._hosts = {name: urlsplit(url).hostname or "" for name, url in urls.items()}
         self._urls = {name: url.encode() for name, url in urls.items()}
         self._providers = providers
-        self._tills = tills
         self._secret = blake2b(b"prefix", key=secret[:64], digest_size=32).digest()
         self._tasks = tasks
         self._now = now
         self._learner = Learner(max_nodes=settings.max_prefixes)
         self._heads = Heads()
         self.steering = Steering(self._learner, secret=self._secret, hold_out=settings.hold_out, now=now)
-        self._ratios: dict[tuple[str, str], float] = {}
-        self._samples = Samples()
-        self.account = Account()
-        self.advice = Advice(since=now())
+        self.hindsight = Hindsight(tills=tills, tasks=tasks, diagnoses=settings.diagnose, now=now)
         self._waiting: deque[Watch] = deque()
         self._looking: asyncio.Task[None] | None = None
-        self._telling: set[tuple[str, str]] = set()
-        self._rations = float(MAX_DIAGNOSES_AT_ONCE)
-        self._rationed_at = now()
-        self._unasked = 0
         self.skipped = 0
         self._stumbled = False
 
@@ -309,8 +222,7 @@ class PrefixTier:
         self._meet(watch, Action())
         watch.done = True
         watch.body = b""
-        if watch.finding is not None:
-            self._tell(watch, watch.finding)
+        self.hindsight.looked_at(watch)
 
     def _read(self, watch: Watch) -> None:
         """What can be told without knowing anything else; fit for a thread."""
@@ -333,7 +245,7 @@ class PrefixTier:
             )
         if watch.steered or not fits(watch.dialect):
             return Action()
-        per_octet = self._ratios.get((watch.route, watch.model), TOKENS_PER_OCTET)
+        per_octet = self.hindsight.tokens_per_octet(watch)
         action = self.steering.action(watch.route, prompt, chain, watch.rule, wide=watch.wide, per_octet=per_octet)
         if not action:
             return action
@@ -365,121 +277,7 @@ class PrefixTier:
 
     def landed(self, watch: Watch, finding: Finding) -> None:
         """The answer is in; *finding* tells what it cost. Looked at when it has been put away."""
-        asyncio.get_running_loop().call_soon(self._landed, watch, finding)
-
-    def _landed(self, watch: Watch, finding: Finding) -> None:
-        if not watch.sent or finding.unkept not in BILLED:
-            return
-        usage = finding.usage
-        if usage is None or usage.method is not Method.MEASURED:
-            self.account.without_usage += 1
-            return
-        cost = self._cost(watch, finding, usage)
-        (self.account.acted if watch.acted else self.account.observed).add(usage, cost)
-        if watch.held:
-            self.account.held_out.add(usage, cost)
-        if watch.done:
-            self._tell(watch, finding)
-        else:
-            watch.finding = finding
-
-    def _cost(self, watch: Watch, finding: Finding, usage: Usage) -> money.Cost | None:
-        return self._tills[watch.route].cost(finding.model or watch.model, finding.service_tier, usage, self._now())
-
-    def _tell(self, watch: Watch, finding: Finding) -> None:
-        """Hold what was foretold against what came, and ask why where too little did."""
-        prompt, chain, known, usage, rule = watch.prompt, watch.chain, watch.known, finding.usage, watch.rule
-        if prompt is None or chain is None or known is None or usage is None:
-            return
-        tokens, read = usage.input_tokens, usage.cached_tokens
-        per_octet = tokens / chain.octets
-        self._learn_ratio(watch, per_octet)
-        head = watch.head
-        if head is not None:
-            head.tokens = int(head.octets * per_octet)
-            head.read += read
-        if not self._tells(watch, read):
-            return
-        step = max(1, rule.step_tokens)
-        foretold = int(chain.upto(known.cached) * per_octet) // step * step
-        # The last token is always computed, so that there is something to go on from.
-        foretold = min(foretold, max(0, tokens - 1)) if foretold >= rule.min_tokens else 0
-        if rule is not UNKNOWN:
-            self.account.forecasts.add(foretold, read, block=max(step, int(BLOCK_OCTETS * per_octet)))
-        if self._settings.diagnose and tokens - read >= WORTH_ASKING and tokens >= rule.min_tokens:
-            alive = int(chain.upto(known.alive) * per_octet)
-            self._ask_why(
-                watch,
-                Case(
-                    prompt=prompt,
-                    at_s=watch.at_s,
-                    tokens=tokens,
-                    read=read,
-                    rule=rule,
-                    rpm=head.pulse.per_minute(watch.at_s) if head is not None else 0.0,
-                    alive=alive,
-                ),
-                finding,
-            )
-
-    def _learn_ratio(self, watch: Watch, per_octet: float) -> None:
-        at = (watch.route, watch.model)
-        before = self._ratios.get(at)
-        if before is not None or len(self._ratios) < MAX_MODELS:
-            self._ratios[at] = per_octet if before is None else before + (per_octet - before) / 8
-
-    def _tells(self, watch: Watch, read: int) -> bool:
-        """Whether the provider says what it reads: a self-hosted engine may keep that to itself."""
-        if watch.rule.semantics not in (Semantics.SLOT, Semantics.UNKNOWN):
-            return True
-        at = (watch.route, watch.model)
-        if read and len(self._telling) < MAX_MODELS:
-            self._telling.add(at)
-        return at in self._telling
-
-    def _ask_why(self, watch: Watch, case: Case, finding: Finding) -> None:
-        self._unasked += 1
-        now = self._now()
-        self._rations = min(MAX_DIAGNOSES_AT_ONCE, self._rations + (now - self._rationed_at) * DIAGNOSES_PER_S)
-        self._rationed_at = now
-        if self._rations < 1.0:
-            return
-        self._rations -= 1.0
-        weight, self._unasked = self._unasked, 0
-        if case.prompt.octets > OFF_LOOP_OCTETS:
-            self._tasks.start(self._find_out(watch, case, finding, weight), name="prefix diagnosis")
-            return
-        family = self._samples.family(watch.tenant, case.prompt)
-        self._note(watch, family.name, diagnose(case, family.samples), finding, weight)
-        family.keep(Sample(prompt=kept(case.prompt), at_s=case.at_s, tokens=case.tokens))
-
-    async def _find_out(self, watch: Watch, case: Case, finding: Finding, weight: int) -> None:
-        family = self._samples.family(watch.tenant, case.prompt)
-        samples = tuple(family.samples)
-        family.keep(Sample(prompt=kept(case.prompt), at_s=case.at_s, tokens=case.tokens))
-        self._note(watch, family.name, await asyncio.to_thread(diagnose, case, samples), finding, weight)
-
-    def _note(self, watch: Watch, family: str, found: Diagnosis | None, finding: Finding, weight: int) -> None:
-        if found is None:
-            return
-        usd = self._lost(watch, finding, found.lost) if found.lost else None
-        self.advice.add(family, watch.model, found, weight=weight, usd=usd, now=watch.at_s)
-
-    def _lost(self, watch: Watch, finding: Finding, tokens: int) -> int | None:
-        """What reading *tokens* more would have saved, in parts of a dollar."""
-        usage = finding.usage
-        if usage is None:
-            return None
-        more = min(tokens, usage.input_tokens - usage.cached_tokens)
-        rest = usage.input_tokens - usage.cached_tokens - more
-        better = replace(
-            usage,
-            cached_tokens=usage.cached_tokens + more,
-            cache_write_tokens=min(usage.cache_write_tokens, rest),
-            cache_write_1h_tokens=min(usage.cache_write_1h_tokens, rest),
-        )
-        paid, instead = self._cost(watch, finding, usage), self._cost(watch, finding, better)
-        return None if paid is None or instead is None else paid.usd - instead.usd
+        asyncio.get_running_loop().call_soon(self.hindsight.landed, watch, finding)
 
     def shown(self) -> dict[str, object]:
         """As JSON, without a word of any prompt."""
@@ -490,10 +288,10 @@ class PrefixTier:
             "prefixes": len(self._learner),
             "max_prefixes": self._settings.max_prefixes,
             "skipped": self.skipped,
-            **self.account.shown(),
+            **self.hindsight.account.shown(),
             "actions": self.steering.counts.shown(),
-            "diagnoses": {str(code): count for code, count in self.advice.counts.items()},
-            "advice": self.advice.top(now),
+            "diagnoses": {str(code): count for code, count in self.hindsight.advice.counts.items()},
+            "advice": self.hindsight.advice.top(now),
             "system_prompts": [
                 {
                     "prompt": digest.hex(),
