@@ -190,6 +190,8 @@ class OwnPages:
             expired=kept.expired,
             in_flight=len(self._pipeline.airspace),
             connections=self._connections(),
+            policy=self._config.semantic.policy,
+            levels=self._semantic.levels(),
         )
 
     def _health(self) -> Mapping[str, object]:

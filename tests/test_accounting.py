@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import json
+import math
 import socket
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -374,6 +375,30 @@ def test_every_metric_is_documented_and_every_documented_one_is_there(start_prox
     bases = {name.removesuffix(end) for name in found for end in ("_bucket", "_count", "_sum") if name.endswith(end)}
     plain = {name for name in found if not name.endswith(("_bucket", "_count", "_sum", "_created"))}
     assert named == plain | bases
+
+
+@pytest.mark.parametrize("policy", ["off", "fixed", "adaptive", "verified", "shadow"])
+def test_the_metrics_tell_where_the_semantic_bar_lies(start_proxy: StartProxy, policy: str) -> None:
+    ways = start_proxy(semantic__policy=policy, semantic__threshold="0.93")
+    found = {at: value for at, value in figures(ways).items() if at[0].startswith("askonce_semantic_")}
+    bar = stats(ways.proxy)["semantic"]["bar"]
+    threshold = {dict(labels)["class"]: value for (name, labels), value in found.items() if name.endswith("_threshold")}
+    match policy:
+        case "off":
+            assert not found
+        case "fixed" | "adaptive":
+            assert threshold == {"": 0.93}
+            assert total(found, "askonce_semantic_labels", policy=policy) == 0
+        case _:
+            assert threshold.keys() == {"plain", "dialogue", "tools"}
+            for each in bar["classes"]:
+                at = {"policy": policy, "class": each["class"]}
+                expected = math.inf if each["threshold"] is None else pytest.approx(each["threshold"], abs=1e-3)
+                assert threshold[each["class"]] == expected
+                assert total(found, "askonce_semantic_error_bound", **at) == pytest.approx(each["bound"], abs=1e-4)
+                assert total(found, "askonce_semantic_false_hits_at_most", **at) == each["false_hits_at_most"] == 0
+    # However much is served, there are no more of them than of classes.
+    assert len(found) <= 3 * 6
 
 
 @pytest.mark.parametrize("name", ["gpt\n4", "a b", "é", "", "x" * 81, "-x", 'a"b'])

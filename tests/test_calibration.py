@@ -335,6 +335,22 @@ def test_the_calibrated_bar_explores_a_few_of_those_that_it_could_serve() -> Non
     assert calibrated(explores=False).passes("plain", 0.99, 0.05) is Passage.SERVE
 
 
+def test_the_levels_are_what_is_shown_of_each_class() -> None:
+    bar = calibrated()
+    for at in range(50):
+        bar.compared("plain", 0.9, right=at % 10 != 0, explored=False)
+        bar.served("plain", 0.99)
+    plain, dialogue, _ = bar.levels()
+    assert (plain.kind, plain.right, plain.wrong, plain.served) == ("plain", 45, 5, 50)
+    assert dialogue.bound is not None
+    assert dialogue.bound <= 0.05
+    assert (dialogue.right, dialogue.served) == (0, 0)
+    adapted = adaptive()
+    heard(adapted, "++-")
+    (level,) = adapted.levels()
+    assert (level.threshold, level.right, level.wrong, level.bound) == (0.95, 2, 1, None)
+
+
 def test_classes_of_scopes_learn_apart() -> None:
     bar = calibrated()
     for _ in range(40):

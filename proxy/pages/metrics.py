@@ -1,7 +1,7 @@
 """``/metrics`` for Prometheus: the books as they stand when they are asked, nothing counted twice."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -17,6 +17,7 @@ from proxy.accounts.usage import Method
 from proxy.call import Call, Page, Reply
 from proxy.model import Outcome
 from proxy.pages import answers
+from proxy.semantic.bars import Level
 
 OTHER = "other"
 """The label of every model that the price list does not name."""
@@ -40,6 +41,10 @@ class Gauges:
     expired: int
     in_flight: int
     connections: int
+    policy: str
+    """`semantic.policy`."""
+    levels: Sequence[Level] = ()
+    """Where its bar lies; none where it is off."""
 
 
 class BooksCollector(Collector):
@@ -144,6 +149,7 @@ class BooksCollector(Collector):
         yield CounterMetricFamily("askonce_store_expired", "Entries found expired.", value=now.expired)
         yield GaugeMetricFamily("askonce_in_flight", "Fetches that can be joined.", value=now.in_flight)
         yield GaugeMetricFamily("askonce_connections", "Open connections of clients.", value=now.connections)
+        yield from _semantic(now)
 
     def _labelled(self, books: Books) -> dict[str, list[Line]]:
         """The models by their label; at most ``ledger.max_models`` and one."""
@@ -152,6 +158,32 @@ class BooksCollector(Collector):
             label = name if _LABEL.fullmatch(name) and self._listed(name) else OTHER
             found.setdefault(label, []).append(line)
         return found
+
+
+def _semantic(now: Gauges) -> Iterator[Metric]:
+    """Where the semantic bar lies, and what it rests on: a policy, and three classes of scopes at the most."""
+    ways = ["policy", "class"]
+    threshold = GaugeMetricFamily(
+        "askonce_semantic_threshold",
+        "Score or cosine from which on answers are given; +Inf while none is.",
+        labels=ways,
+    )
+    bound = GaugeMetricFamily("askonce_semantic_error_bound", "Upper bound of wrong answers per hit.", labels=ways)
+    labels = GaugeMetricFamily(
+        "askonce_semantic_labels", "Compared answers, or verdicts, that it goes by.", labels=[*ways, "verdict"]
+    )
+    explored = GaugeMetricFamily("askonce_semantic_explored", "Answers asked anew to see.", labels=ways)
+    false_hits = GaugeMetricFamily("askonce_semantic_false_hits_at_most", "Answers given times the bound.", labels=ways)
+    for level in now.levels:
+        at = [now.policy, level.kind]
+        threshold.add_metric(at, level.threshold)
+        labels.add_metric([*at, "right"], level.right)
+        labels.add_metric([*at, "wrong"], level.wrong)
+        if level.bound is not None and level.served is not None:
+            bound.add_metric(at, level.bound)
+            explored.add_metric(at, level.explored)
+            false_hits.add_metric(at, level.served * level.bound)
+    yield from (threshold, bound, labels, explored, false_hits)
 
 
 def _by(name: str, told: str, label: str, counts: Iterable[tuple[str, float]]) -> Metric:

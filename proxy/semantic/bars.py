@@ -1,7 +1,7 @@
 """The bar that a neighbour has to pass, by policy: fixed, following verdicts, or calibrated. Pure."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Protocol
@@ -10,6 +10,7 @@ from proxy.semantic import sameness
 from proxy.semantic.calibration import Calibration, Label, shipped_prior
 from proxy.semantic.question import KINDS
 from proxy.settings import SemanticSettings
+from proxy.values import value
 
 VERDICTS = 100
 """How many of the last verdicts the adaptive threshold follows, and from how many on."""
@@ -26,6 +27,24 @@ class Passage(StrEnum):
     EXPLORE = "explore"
     """It could be served, but is asked anew, to see."""
     REFUSE = "refuse"
+
+
+@value
+class Level:
+    """Where a bar lies for one class of scopes, in numbers."""
+
+    kind: str
+    """The class; empty where one bar holds for all."""
+    threshold: float
+    """From which score, or cosine, on an answer is given; infinite while none is."""
+    bound: float | None = None
+    """The upper bound of wrong answers per hit, where there is one."""
+    right: int = 0
+    wrong: int = 0
+    """Labels, or verdicts, that it goes by."""
+    explored: int = 0
+    served: int | None = None
+    """How many were given at such scores, where that is counted."""
 
 
 class Bar(Protocol):
@@ -54,6 +73,10 @@ class Bar(Protocol):
 
     def judged(self, kind: str, score: float, *, right: bool) -> bool:
         """Somebody said so; True where something worth keeping was learned."""
+        ...
+
+    def levels(self) -> Sequence[Level]:
+        """Where it lies, class by class."""
         ...
 
     def shown(self) -> dict[str, object]:
@@ -103,6 +126,10 @@ class FixedBar:
         """Nothing is learned from that."""
         return False
 
+    def levels(self) -> Sequence[Level]:
+        """One for all."""
+        return (Level(kind="", threshold=self.threshold),)
+
     def shown(self) -> dict[str, object]:
         """As JSON."""
         return {"threshold": round(self.threshold, 4), "recent_accuracy": None, "verdicts": 0, "classes": []}
@@ -150,6 +177,11 @@ class AdaptiveBar(FixedBar):
             self.threshold = min(self._most, self.threshold + self._step)
         elif accuracy > PLENTY:
             self.threshold = max(self._least, self.threshold - self._step)
+
+    def levels(self) -> Sequence[Level]:
+        """One for all."""
+        right = sum(self._verdicts)
+        return (Level(kind="", threshold=self.threshold, right=right, wrong=len(self._verdicts) - right),)
 
     def shown(self) -> dict[str, object]:
         """As JSON."""
@@ -215,6 +247,21 @@ class CalibratedBar:
     def judged(self, kind: str, score: float, *, right: bool) -> bool:
         """A verdict on what was served. Only a bad one is a label: nobody reports the good ones."""
         return not right and self._kinds[kind].add(Label(score=score, right=False))
+
+    def levels(self) -> Sequence[Level]:
+        """One for each class."""
+        return tuple(
+            Level(
+                kind=kind,
+                threshold=each.threshold,
+                bound=each.bound,
+                right=each.right,
+                wrong=each.labels - each.right,
+                explored=each.explored,
+                served=each.served_ever,
+            )
+            for kind, each in self._kinds.items()
+        )
 
     def shown(self) -> dict[str, object]:
         """As JSON, by class."""

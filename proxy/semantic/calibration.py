@@ -103,6 +103,16 @@ class Calibration:
         return len(self._labels)
 
     @property
+    def right(self) -> int:
+        """In how many of these the answers agreed."""
+        return sum(label.right for label in self._labels)
+
+    @property
+    def served_ever(self) -> int:
+        """How many were served, by all who share what is learned."""
+        return sum(self._served)
+
+    @property
     def exploring(self) -> float:
         """With what chance an answer that could be served is asked anew."""
         return EXPLORE_FIRST if self.explored < FIRST_LABELS else EXPLORE_LATER
@@ -170,8 +180,7 @@ class Calibration:
 
     def shown(self) -> dict[str, object]:
         """As JSON."""
-        right = sum(label.right for label in self._labels)
-        served = sum(self._served)
+        right, served = self.right, self.served_ever
         return {
             "threshold": None if math.isinf(self.threshold) else round(self.threshold, 4),
             "bound": round(self.bound, 5),

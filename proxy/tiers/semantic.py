@@ -25,7 +25,7 @@ from proxy.errors import CacheError, told
 from proxy.model import Apart, Entry, Judgement, Key, Neighbour
 from proxy.ports import Embedder, Shelf, Store, VectorIndex, Vectors, Verifier
 from proxy.semantic import sameness
-from proxy.semantic.bars import Bar, Passage
+from proxy.semantic.bars import Bar, Level, Passage
 from proxy.semantic.question import Question, known_words, symbols
 from proxy.semantic.recall import Recalled
 from proxy.settings import SemanticSettings
@@ -631,6 +631,10 @@ class SemanticTier:
     def degraded(self) -> bool:
         """The last use of it failed. That there is no model is no fault: everything else works."""
         return self._faulty
+
+    def levels(self) -> Sequence[Level]:
+        """Where the bar lies; none where the tier is off by its policy."""
+        return self._bar.levels() if self._settings.policy != "off" else ()
 
     def shown(self) -> dict[str, object]:
         """As JSON."""
