@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.prefix import contests
+from bench.prefix.traffic import traffic
 from proxy.prefix.chain import Chain, chain_of
 from proxy.prefix.prompt import Part, Prompt, Segment
 from proxy.prefix.replicas import Load, Replicas, Routing
@@ -96,6 +98,32 @@ def test_a_faster_replica_gets_more() -> None:
         known.ended(number)
         got.append(number)
     assert got[200:].count(0) > 180
+
+
+def test_a_replica_that_has_been_busy_is_spared_new_prompts_not_those_that_it_holds() -> None:
+    clock = Clock()
+    known = replicas(2, clock=clock)
+    held = chain("h" * 8000)
+    home = send(known, held)
+    # Else the one that was sent less would be taken.
+    known.all[1 - home].sent = 100
+    known.all[home].work.beat(clock.now, times=40.0)
+    fresh = [known.choose(chain(f"{n}" * 8000)) for n in range(40)]
+    again = [known.choose(chain("h" * 8000, f"{n}")) for n in range(40)]
+    # But for the few that explore.
+    assert fresh.count(1 - home) >= 37
+    assert again.count(home) >= 37
+
+
+@pytest.mark.parametrize("load", [2.0, 1.2])
+def test_first_tokens_come_sooner_than_by_affinity_or_in_turn(load: float) -> None:
+    sent = traffic(hours=0.25, seed=3)
+    speed = sum(each.tokens for each in sent) / 900.0 / 4 / load
+    prefix, affinity, in_turn = (
+        contests.engines(sent, each, count=4, tokens_per_s=speed, holds=150_000) for each in Routing
+    )
+    assert prefix.mean_s < 0.97 * affinity.mean_s < in_turn.mean_s
+    assert prefix.p99_s <= affinity.p99_s < in_turn.p99_s
 
 
 def test_one_that_fails_is_left_out_and_comes_back_slowly() -> None:

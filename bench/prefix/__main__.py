@@ -16,6 +16,13 @@ from proxy.prefix.replicas import Routing
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
+ENGINES = 4
+HOLDS = 150_000
+"""Tokens that each engine's memory holds."""
+
+ROUND_ROBIN_S = 1.06
+"""How loaded the engines are, by the mean wait of round robin: as published for such traffic."""
+
 
 def keyed(given: list[Sent], mended: list[Sent], *, anywhere: bool) -> list[Outcome]:
     """OpenAI before 5.6; what comes above the rate goes *anywhere*, or to the next machine."""
@@ -49,8 +56,13 @@ def marked(given: list[Sent], mended: list[Sent], *, implicit: bool) -> list[Out
 
 def replicas(given: list[Sent], *, speed: float) -> list[Waits]:
     """Four engines of one's own."""
-    waits = [contests.engines(given, each, count=4, tokens_per_s=speed, holds=150_000) for each in Routing]
-    return [*waits, contests.one_memory(given, count=4, tokens_per_s=speed)]
+    fleet = partial(contests.engines, given, count=ENGINES, tokens_per_s=speed, holds=HOLDS)
+    shared = partial(contests.one_memory, given, count=ENGINES, tokens_per_s=speed)
+    return [
+        *[fleet(each) for each in Routing],
+        shared("bound, one memory of all", holds=ENGINES * HOLDS),
+        shared("bound, boundless", holds=None),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{title}\n  {'':32}{'cost index':>12}{'read':>9}")
         for each in outcomes:
             print(f"  {each.policy:32}{100 * each.cost:12.1f}{100 * each.read:8.1f}%")
-    # A third more than the engines could compute if every prompt were new.
-    speed = tokens / (chosen.hours * 3600.0) / 4 / 1.33
+    speed = contests.speed_for(given, mean_s=ROUND_ROBIN_S, count=ENGINES, holds=HOLDS)
     waits = replicas(given, speed=speed)
     print(f"\nfour engines of {speed:.0f} tokens/s\n  {'':32}{'mean wait':>12}{'p99':>9}{'computed':>10}")
     for wait in waits:

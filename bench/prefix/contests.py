@@ -25,6 +25,9 @@ OPENAI = RULES.find("openai", "gpt-5.4")
 ANTHROPIC = RULES.find("anthropic", "claude-sonnet-5")
 OPENAI_56 = RULES.find("openai-5.6", "gpt-5.6")
 
+SPEED_STEPS = 9
+"""Halvings until a speed is found: to half a percent."""
+
 LIFE_S = 450.0
 """How long OpenAI's machines are taken to keep a prefix that nobody asks for."""
 
@@ -169,26 +172,37 @@ def engines(sent: list[Sent], routing: Routing, *, count: int, tokens_per_s: flo
     return Waits(str(routing), statistics.fmean(waits), waits[int(len(waits) * 0.99)], computed / total)
 
 
-def one_memory(sent: list[Sent], *, count: int, tokens_per_s: float) -> Waits:
-    """*count* engines that share one boundless memory, the one that is free first taken: no router can be better."""
-    seen: set[bytes] = set()
+def speed_for(sent: list[Sent], *, mean_s: float, count: int, holds: int) -> float:
+    """Tokens a second of each engine, such that round robin takes *mean_s* on average: how loaded they are."""
+    offered = sum(each.tokens for each in sent) / (sent[-1].at_s - sent[0].at_s) / count
+    slow, fast = offered / 4, offered * 2
+    for _ in range(SPEED_STEPS):
+        speed = (slow + fast) / 2
+        waits = engines(sent, Routing.ROUND_ROBIN, count=count, tokens_per_s=speed, holds=holds)
+        if waits.mean_s > mean_s:
+            slow = speed
+        else:
+            fast = speed
+    return fast
+
+
+def one_memory(sent: list[Sent], policy: str, *, count: int, tokens_per_s: float, holds: int | None) -> Waits:
+    """*count* engines that share one memory of so many tokens (None: boundless), the one that is free first taken.
+
+    With a boundless one no router can be better; with the sum of theirs, none that does not know the future by much.
+    """
+    memory = Engine(tokens_per_s=tokens_per_s, holds=holds if holds is not None else 10**12)
     free = [0.0] * count
     waits, computed = [], 0
     for each in sent:
-        known = 0
-        for number, digest in enumerate(each.chain.digests):
-            if digest not in seen:
-                break
-            known = each.upto(number)
-        seen.update(each.chain.digests)
-        fresh = max(1, each.tokens - known)
+        _, fresh = memory.ask(each)
         computed += fresh
         first = max(heapq.heappop(free), each.at_s) + fresh / tokens_per_s
         heapq.heappush(free, first)
         waits.append(first - each.at_s)
     waits.sort()
     total = sum(each.tokens for each in sent)
-    return Waits("bound", statistics.fmean(waits), waits[int(len(waits) * 0.99)], computed / total)
+    return Waits(policy, statistics.fmean(waits), waits[int(len(waits) * 0.99)], computed / total)
 
 
 def cached_at_all(sent: list[Sent]) -> float:

@@ -25,7 +25,8 @@ def draw(tables: Mapping[str, Sequence[Outcome]], waits: Sequence[Waits], file: 
         axis.set_xlabel("input cost, 100 = no caching")
     flat[-1].axis("off")
     last = flat[-2]
-    last.barh([each.policy for each in waits], [each.mean_s for each in waits], color=["#2a7", "#c63", "#c63", "#888"])
+    colours = ["#888" if "bound" in each.policy else "#2a7" if each.policy == "prefix" else "#c63" for each in waits]
+    last.barh([each.policy for each in waits], [each.mean_s for each in waits], color=colours)
     last.invert_yaxis()
     last.set_xscale("log")
     last.set_title("four engines: mean time to first token")

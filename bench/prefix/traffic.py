@@ -2,6 +2,9 @@
 
 Prompts are made of labelled stretches of so many tokens instead of texts: the policies see the same chains and segments
 that they see in the product, and two hours of traffic take seconds.
+
+Rates and lengths are set so that two hours are about 44,000 requests of 300 million tokens, of which one boundless
+machine would read 79 % as it is and 87 % where the defects are mended: as was published for such traffic.
 """
 
 import random
@@ -31,17 +34,17 @@ class App:
 
 
 APPS = (
-    App(name="support chat", kind="chat", per_minute=12, head=3500),
-    App(name="sales chat", kind="chat", per_minute=4, head=1800),
-    App(name="coding agent", kind="agent", per_minute=1.2, head=6000),
-    App(name="research agent", kind="agent", per_minute=0.5, head=2500),
-    App(name="classifier", kind="once", per_minute=60, head=1500),
-    App(name="translator", kind="once", per_minute=20, head=700),
-    App(name="summaries", kind="documents", per_minute=10, head=400),
-    App(name="contracts", kind="documents", per_minute=1.5, head=900),
+    App(name="support chat", kind="chat", per_minute=9, head=5000),
+    App(name="sales chat", kind="chat", per_minute=4, head=2500),
+    App(name="coding agent", kind="agent", per_minute=2.2, head=8000),
+    App(name="research agent", kind="agent", per_minute=0.9, head=4000),
+    App(name="classifier", kind="once", per_minute=36, head=2000),
+    App(name="translator", kind="once", per_minute=15, head=700),
+    App(name="summaries", kind="documents", per_minute=36, head=1200),
+    App(name="contracts", kind="documents", per_minute=9, head=1500),
     App(name="assistant with a clock", kind="chat", per_minute=5, head=3000, defect="head"),
-    App(name="tickets with an id", kind="once", per_minute=25, head=2200, defect="middle"),
-    App(name="agent with shuffled tools", kind="agent", per_minute=0.7, head=4000, defect="tools"),
+    App(name="tickets with an id", kind="once", per_minute=22, head=2200, defect="middle"),
+    App(name="agent with shuffled tools", kind="agent", per_minute=0.25, head=4000, defect="tools"),
     App(name="reports with a date", kind="once", per_minute=8, head=2600, defect="head"),
 )
 

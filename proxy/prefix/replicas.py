@@ -1,7 +1,8 @@
 """Which of several replicas of one engine gets a request: the one that will have its first token first. Pure.
 
 Each replica's memory is mirrored by what was sent to it: the prefixes that it should still hold, oldest first out. What
-is not held must be computed, behind what waits already; how fast, is learned from how long first answers took.
+is not held must be computed, behind what waits already; how fast, is learned from how long first answers took. What is
+computed keeps others waiting, too: the busier a replica has been, the more of them come while it computes.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from proxy.prefix.chain import Chain
+from proxy.prefix.pulse import Pulse
 from proxy.values import value
 
 MAX_REPLICAS = 64
@@ -24,8 +26,8 @@ SLOWEST = 1.0
 LEAST_TIMED = 64
 """Tokens below which a time tells of other things than computing."""
 
-OTHERS = 2.0
-"""What a token computed counts beside its own time, for all that come later and wait for it."""
+MOST_BUSY = 0.9
+"""No replica is taken to compute for a larger share of the time: what waits behind it would seem endless."""
 
 ALIKE = 0.1
 """Expected times within so much of one another are taken for equal: the less busy of two such gets the request."""
@@ -83,6 +85,7 @@ class Replica:
         "sent",
         "speed",
         "under_way",
+        "work",
     )
 
     def __init__(self, *, tokens: int) -> None:
@@ -96,6 +99,8 @@ class Replica:
         self.under_way = 0
         self.sent = 0
         self.speed = SPEED
+        self.work = Pulse()
+        """Seconds that it computes."""
         self.faults = 0
         self.ejections = 0
         self.ejected_until = 0.0
@@ -190,12 +195,15 @@ class Replicas:
         return [numbers[first], [*numbers[:first], *numbers[first + 1 :]][second]]
 
     def _wait_s(self, number: int, chain: Chain, now: float) -> float:
-        """Seconds until replica *number* would have the first token."""
+        """Seconds until replica *number* would have the first token, and that others would wait for it."""
         replica = self.all[number]
         fresh = (chain.octets - replica.holds(chain)) / OCTETS_PER_TOKEN
         since = now - replica.back_at
         speed = replica.speed * (max(0.1, since / SLOW_START_S) if since < SLOW_START_S else 1.0)
-        return max(0.0, replica.busy_until - now) + (fresh * (1 + OTHERS) + 1) / speed
+        # Of a replica that computes for a share u of the time, a second more is waited for by others for u / (1 - u):
+        # so much comes while it computes that, and while it computes what has come.
+        busy = min(MOST_BUSY, replica.work.per_minute(now) / 60.0)
+        return max(0.0, replica.busy_until - now) + (fresh / (1.0 - busy) + 1) / speed
 
     def began(self, number: int, chain: Chain | None) -> Load:
         """A prompt is sent to replica *number*: what it has to do for it."""
@@ -205,8 +213,10 @@ class Replicas:
             fresh = (chain.octets - replica.holds(chain)) // OCTETS_PER_TOKEN
             replica.take(chain)
         now = self._now()
-        wait_s = max(0.0, replica.busy_until - now) + fresh / replica.speed
+        work_s = fresh / replica.speed
+        wait_s = max(0.0, replica.busy_until - now) + work_s
         replica.busy_until = now + wait_s
+        replica.work.beat(now, times=work_s)
         replica.computing += 1
         replica.under_way += 1
         replica.sent += 1
