@@ -447,6 +447,69 @@ def test_a_wrong_answer_that_is_reported_is_not_given_again(start: Start, named:
 
 
 @needs_model
+def test_a_question_by_hand_is_answered_by_meaning_too(start: Start) -> None:
+    ways = start(own=True)
+    model = f"model-{ways.nonce}"
+
+    def by_hand(path: str, prompt: str, key: str = "sk-a", **more: object) -> Mapping[str, Any]:
+        fields = (("Content-Type", "application/json"), ("Authorization", f"Bearer {key}"))
+        octets = answers.compact({"prompt": prompt, "model": model, **more})
+        answer = raw_client.exchange(
+            ways.proxy, raw_client.request("POST", f"/v1/cache/{path}", fields, octets, host=b"localhost")
+        )
+        assert answer.status == 200, bytes(answer.body)
+        told: Mapping[str, Any] = json.loads(answer.body)
+        return told
+
+    miss = {"hit": False, "tier": None, "response": None, "similarity": None}
+    assert by_hand("get", SAME) == miss
+    assert by_hand("set", ASKED, response="Click on it.") == {"status": "cached"}
+    wait_for_stats(ways.proxy, lambda shown: shown["semantic"]["vector_bytes"] > 0)
+    found = by_hand("get", SAME)
+    assert (found["hit"], found["tier"], found["response"]) == (True, "l2_semantic", "Click on it.")
+    assert 0.9 <= found["similarity"] < 1
+    assert by_hand("get", ASKED)["tier"] == "l1_exact"
+    # What separates requests separates questions by hand.
+    assert by_hand("get", NEAR_MISS) == miss
+    assert by_hand("get", SAME, system_prompt="Be rude.") == miss
+    assert by_hand("get", SAME, temperature=0.5) == miss
+    assert by_hand("get", SAME, key="sk-b") == miss
+    # A request is answered by it, too.
+    body = {"model": model, "messages": [{"role": "user", "content": SAME}], "temperature": 0}
+    fields = (("Content-Type", "application/json"), ("Authorization", "Bearer sk-a"))
+    hit = raw_client.exchange(ways.proxy, ways.request("POST", "/v1/chat/completions", fields, answers.compact(body)))
+    assert (label(hit), json.loads(hit.body)["choices"][0]["message"]["content"]) == ("HIT semantic", "Click on it.")
+    shown = json.loads(raw_client.exchange(ways.proxy, raw_client.request("GET", "/v1/cache/stats")).body)
+    assert shown["semantic_cache"]["hits"] == 2
+    assert not ways.received()
+
+
+@needs_model
+def test_a_client_who_refuses_is_given_no_other_questions_answer_and_its_own_serve_others(
+    start: Start, keys: tuple[Mapping[str, str], Mapping[str, str]]
+) -> None:
+    names, settings = keys
+    alice, bob, mallory = names["alice"], names["bob"], names["mallory"]
+    ways = start(own=True, semantic__refused_by="alice", **settings)
+    for key in (bob, mallory):
+        ask(ways, ASKED, key=key)
+    unkept = (("x-askonce-ttl", "0"),)
+    assert label(ask(ways, SAME, key=bob, headers=unkept)) == "HIT semantic"
+    assert label(ask(ways, SAME, key=alice, headers=unkept)) == "MISS not_found"
+    # No request takes that back.
+    insisting = (("x-askonce-semantic", "on"), ("x-askonce-min-similarity", "0.1"), *unkept)
+    assert label(ask(ways, SAME, key=alice, headers=insisting)) == "MISS not_found"
+    assert stats(ways.proxy)["semantic"]["apart"]["refused"] == 2
+    assert label(ask(ways, ASKED, key=alice)) == "HIT exact"
+    # She does not join a flight that another question's answer may end, either; what she asks still serves others.
+    asks, alike = "How do I delete my account?", "How can I delete my account?"
+    assert label(ask(ways, asks, key=alice)) == "MISS not_found"
+    assert label(ask(ways, asks, key=mallory)) == "HIT exact"
+    assert label(ask(ways, alike, key=bob, headers=unkept)) == "HIT semantic"
+    assert label(ask(ways, alike, key=alice, headers=unkept)) == "MISS not_found"
+
+
+@needs_model
 def test_a_verdict_may_come_to_any_of_several_workers(start: Start, tmp_path: Path) -> None:
     path = str(tmp_path / "askonce.db")
     ways = start(own=True, server__workers="2", store__kind="sqlite", store__path=path)
