@@ -60,31 +60,38 @@ class Alias:
     means: Meaning
 
 
+_REFRESH = b"cache-control", _if_yes(b"no-cache")
+"""Ask the provider, and keep the new answer."""
+
+_LEAVE_OUT = b"cache-control", _if_yes(b"no-store")
+_KEEP_FOR = b"x-askonce-ttl", _seconds
+_NARROW = b"x-askonce-namespace", _as_it_is
+_SWITCH = b"x-askonce-cache", _switch
+
 ALIASES = (
-    # Force refresh: ask the provider, keep the new answer.
-    Alias("Portkey", b"x-portkey-cache-force-refresh", b"cache-control", _if_yes(b"no-cache")),
-    Alias("Portkey", b"x-portkey-cache-namespace", b"x-askonce-namespace", _as_it_is),
-    Alias("Cloudflare", b"cf-aig-skip-cache", b"cache-control", _if_yes(b"no-store")),
-    Alias("Cloudflare", b"cf-aig-cache-ttl", b"x-askonce-ttl", _seconds),
+    Alias("Portkey", b"x-portkey-cache-force-refresh", *_REFRESH),
+    Alias("Portkey", b"x-portkey-cache-namespace", *_NARROW),
+    Alias("Cloudflare", b"cf-aig-skip-cache", *_LEAVE_OUT),
+    Alias("Cloudflare", b"cf-aig-cache-ttl", *_KEEP_FOR),
     # There it replaces the key. Here it may only narrow it: a key made by hand may be the same for two questions.
-    Alias("Cloudflare", b"cf-aig-cache-key", b"x-askonce-namespace", _as_it_is),
+    Alias("Cloudflare", b"cf-aig-cache-key", *_NARROW),
     # The names that Cloudflare used before.
-    Alias("Cloudflare", b"cf-skip-cache", b"cache-control", _if_yes(b"no-store")),
-    Alias("Cloudflare", b"cf-cache-ttl", b"x-askonce-ttl", _seconds),
-    Alias("Helicone", b"helicone-cache-enabled", b"x-askonce-cache", _switch),
-    Alias("Helicone", b"helicone-cache-seed", b"x-askonce-namespace", _as_it_is),
-    Alias("OpenRouter", b"x-openrouter-cache", b"x-askonce-cache", _switch),
-    Alias("OpenRouter", b"x-openrouter-cache-ttl", b"x-askonce-ttl", _seconds),
-    Alias("OpenRouter", b"x-openrouter-cache-clear", b"cache-control", _if_yes(b"no-cache")),
+    Alias("Cloudflare", b"cf-skip-cache", *_LEAVE_OUT),
+    Alias("Cloudflare", b"cf-cache-ttl", *_KEEP_FOR),
+    Alias("Helicone", b"helicone-cache-enabled", *_SWITCH),
+    Alias("Helicone", b"helicone-cache-seed", *_NARROW),
+    Alias("OpenRouter", b"x-openrouter-cache", *_SWITCH),
+    Alias("OpenRouter", b"x-openrouter-cache-ttl", *_KEEP_FOR),
+    Alias("OpenRouter", b"x-openrouter-cache-clear", *_REFRESH),
     # Bifrost caches nothing but what comes with a key.
     Alias("Bifrost", b"x-bf-cache-key", b"x-askonce-cache", _on_if_said),
-    Alias("Bifrost", b"x-bf-cache-key", b"x-askonce-namespace", _as_it_is),
-    Alias("Bifrost", b"x-bf-cache-ttl", b"x-askonce-ttl", _seconds),
+    Alias("Bifrost", b"x-bf-cache-key", *_NARROW),
+    Alias("Bifrost", b"x-bf-cache-ttl", *_KEEP_FOR),
     # Ours is a least one: it can raise the operator's bar and not lower it.
     Alias("Bifrost", b"x-bf-cache-threshold", b"x-askonce-min-similarity", _as_it_is),
     Alias("Bifrost", b"x-bf-cache-type", b"x-askonce-semantic", _direct_alone),
-    Alias("Bifrost", b"x-bf-cache-no-store", b"cache-control", _if_yes(b"no-store")),
-    Alias("Higress", b"x-higress-skip-ai-cache", b"cache-control", _if_yes(b"no-store")),
+    Alias("Bifrost", b"x-bf-cache-no-store", *_LEAVE_OUT),
+    Alias("Higress", b"x-higress-skip-ai-cache", *_LEAVE_OUT),
 )
 
 ADD_UP = frozenset({b"cache-control", b"x-askonce-namespace"})

@@ -59,6 +59,19 @@ def ask(ways: Ways, **asked: Any) -> raw_client.RawAnswer:
     return raw_client.exchange(ways.proxy, ways.chat(**asked))
 
 
+def ask_together(ways: Ways, said: bytes) -> None:
+    """Two ask the same at the same time; one of them leads, and both are told *said*."""
+    gate = Gate()
+    ways.plays(steps(gate, said))
+    with ways.connect() as leader, ways.connect() as follower:
+        for connection in (leader, follower):
+            connection.send(ways.chat())
+        ways.settle()
+        gate.open()
+        for connection in (leader, follower):
+            connection.read_answer("POST")
+
+
 def requests(ways: Ways) -> list[dict[str, Any]]:
     """What stands at /_askonce/requests."""
     page = raw_client.exchange(ways.proxy, raw_client.request("GET", "/_askonce/requests", host=b"localhost"))
@@ -114,15 +127,7 @@ def test_a_hit_tells_what_it_saved_and_the_books_agree(start_proxy: StartProxy) 
 
 def test_a_call_that_joined_saves_what_the_fetch_cost(start_proxy: StartProxy) -> None:
     ways = start_proxy(**PRICES)
-    gate = Gate()
-    ways.plays(steps(gate, answer()))
-    with ways.connect() as leader, ways.connect() as follower:
-        for connection in (leader, follower):
-            connection.send(ways.chat())
-        ways.settle()
-        gate.open()
-        for connection in (leader, follower):
-            connection.read_answer("POST")
+    ask_together(ways, answer())
     shown = settled(ways.proxy, requests=2, fetches=1)
     assert Decimal(shown["tokens"]["saved"]["usd"]) == Decimal(shown["tokens"]["spent"]["usd"]) == NET
     assert [Decimal(row["usd"]) for row in requests(ways)] == [NET, NET]
@@ -235,15 +240,7 @@ def test_an_answer_without_usage_is_counted_afterwards_and_so_are_its_hits(
 
 def test_a_call_that_joined_a_fetch_without_usage_saves_what_was_counted(start_proxy: StartProxy) -> None:
     ways = start_proxy(**PRICES)
-    gate = Gate()
-    ways.plays(steps(gate, answer("Four.", usage=None)))
-    with ways.connect() as leader, ways.connect() as follower:
-        for connection in (leader, follower):
-            connection.send(ways.chat())
-        ways.settle()
-        gate.open()
-        for connection in (leader, follower):
-            connection.read_answer("POST")
+    ask_together(ways, answer("Four.", usage=None))
     once_counted(ways)
     shown = wait_for_stats(ways.proxy, lambda shown: shown["tokens"]["saved"]["counted"]["answers"] == 1)
     assert shown["tokens"]["saved"] == shown["tokens"]["spent"]

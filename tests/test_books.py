@@ -14,6 +14,7 @@ from proxy.accounts.money import PARTS, Cost
 from proxy.accounts.receipts import FetchReceipt, Overhead, OverheadReceipt, Receipt
 from proxy.accounts.usage import Method, Usage
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
+from tests.receipts import hit
 
 TOKENS = st.integers(0, 10**7)
 USAGES = st.none() | st.builds(
@@ -157,32 +158,13 @@ def test_the_names_on_every_axis_add_up_to_the_total(things: list[Any]) -> None:
         assert axis is not Axis.MODEL or len(books.lines[axis]) <= 4
 
 
-def receipt(**more: Any) -> Receipt:
-    """A hit like most."""
-    usual: dict[str, Any] = {
-        "outcome": Outcome.HIT,
-        "reason": Reason.FOUND,
-        "model": "gpt",
-        "status": 200,
-        "bytes_in": 1,
-        "bytes_out": 2,
-        "first_s": 0.1,
-        "total_s": 0.5,
-        "cut": CutOff.DELIVERED,
-        "tier": "exact",
-        "saved": Usage(input_tokens=8, output_tokens=2),
-        "saved_cost": Cost(3 * PARTS, 4 * PARTS),
-    }
-    return Receipt(**{**usual, **more})
-
-
 def test_a_call_belongs_to_the_minute_in_which_it_ended() -> None:
     clock = Clock()
     ledger = Ledger(now=clock)
-    hit = receipt()
+    usual = hit()
     for pause in (0, 39, 1, 60):
         clock.time += pause
-        ledger.again(hit, seconds=0.1)
+        ledger.again(usual, seconds=0.1)
     # 1,760,000,000 is 20 seconds into its minute.
     counted = {at: books.total.outcomes.counts[Outcome.HIT] for at, books in ledger.take().items()}
     assert counted == {1_759_999_980: 2, 1_760_000_040: 1, 1_760_000_100: 1}
@@ -190,9 +172,9 @@ def test_a_call_belongs_to_the_minute_in_which_it_ended() -> None:
 
 def test_more_of_the_same_than_wait_at_a_time_are_all_counted() -> None:
     ledger = Ledger()
-    hit = receipt()
+    usual = hit()
     for _ in range(3 * MAX_PENDING + 1):
-        ledger.again(hit, seconds=0.1)
+        ledger.again(usual, seconds=0.1)
     assert ledger.books().total.saved.measured.answers == 3 * MAX_PENDING + 1
     assert ledger.books().total.saved.measured.usd == 3 * PARTS * (3 * MAX_PENDING + 1)
 
@@ -201,7 +183,7 @@ def test_minutes_that_nobody_takes_run_together_and_lose_nothing() -> None:
     clock = Clock()
     ledger = Ledger(now=clock)
     for _ in range(MAX_MINUTES + 50):
-        ledger.record(receipt())
+        ledger.record(hit())
         clock.time += 60
     taken = ledger.take()
     assert len(taken) <= MAX_MINUTES + 1
@@ -228,7 +210,7 @@ def test_names_that_this_version_does_not_know_are_left_alone() -> None:
 def test_clients_and_teams_have_lines_of_their_own() -> None:
     ledger = Ledger(max_models=2)
     for client, team in (("ann", "red"), ("bob", "red"), ("cyd", "blue")):
-        ledger.record(receipt(client=client, team=team))
+        ledger.record(hit(client=client, team=team))
     lines = ledger.books().lines
     assert {name: line.saved.answers for name, line in lines[Axis.CLIENT].items()} == {"ann": 1, "bob": 1, "cyd": 1}
     assert {name: line.saved.answers for name, line in lines[Axis.TEAM].items()} == {"red": 2, "blue": 1}
@@ -236,7 +218,7 @@ def test_clients_and_teams_have_lines_of_their_own() -> None:
 
 def test_a_name_that_can_be_written_nowhere_is_written_without_what_is_wrong_with_it() -> None:
     ledger = Ledger()
-    ledger.record(receipt(model="a\ud800"))
+    ledger.record(hit(model="a\ud800"))
     assert list(Books.of(spelt(ledger.books())).lines[Axis.MODEL]) == ["a?"]
 
 

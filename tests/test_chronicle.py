@@ -17,12 +17,10 @@ from proxy import cli
 from proxy.accounts.books import Books
 from proxy.accounts.chronicle import MAX_WAITING_PAGES, Chronicle, Span
 from proxy.accounts.ledger import Ledger
-from proxy.accounts.money import PARTS, Cost
+from proxy.accounts.money import PARTS
 from proxy.accounts.periods import DAY_S, EVER, Window, period, starts
-from proxy.accounts.receipts import Receipt
-from proxy.accounts.usage import Usage
 from proxy.errors import CacheError
-from proxy.model import CutOff, Outcome, Reason
+from proxy.model import Outcome
 from proxy.pages import windows
 from proxy.stores.shelf import MemoryShelf, MemoryTallies
 from proxy.tasks import Tasks
@@ -30,6 +28,7 @@ from tests import raw_client
 from tests.awaited import awaited
 from tests.conftest import StartProxy
 from tests.observation import settled, stats
+from tests.receipts import hit
 
 ROOT = Path(__file__).resolve().parent.parent
 WINDOW, STATS = (
@@ -94,25 +93,6 @@ class Desk:
         total = span.whole.total
         assert sum(books.total.saved.measured.usd for books in span.steps.values()) == total.saved.measured.usd
         return sum(total.outcomes.counts.values()), total.saved.measured.usd // PARTS
-
-
-def hit(**more: Any) -> Receipt:
-    """A hit that saved three dollars."""
-    usual: dict[str, Any] = {
-        "outcome": Outcome.HIT,
-        "reason": Reason.FOUND,
-        "model": "gpt",
-        "status": 200,
-        "bytes_in": 1,
-        "bytes_out": 2,
-        "first_s": 0.1,
-        "total_s": 0.5,
-        "cut": CutOff.DELIVERED,
-        "tier": "exact",
-        "saved": Usage(input_tokens=8, output_tokens=2),
-        "saved_cost": Cost(3 * PARTS, 4 * PARTS),
-    }
-    return Receipt(**{**usual, **more})
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from proxy.accounts.books import OTHER
 from proxy.accounts.latency import Latency
 from proxy.accounts.ledger import Ledger
-from proxy.accounts.money import PARTS, Cost
-from proxy.accounts.receipts import Bill, FetchReceipt, Receipt
+from proxy.accounts.receipts import Bill, Receipt
 from proxy.accounts.usage import Method, Usage
 from proxy.model import CutOff, Key, Outcome, Reason, Unkept
+from tests.receipts import COST, TEN, fetch, receipt
 
 COUNTERS = {
     Outcome.HIT: "hits",
@@ -25,8 +25,6 @@ COUNTERS = {
     Outcome.BYPASS: "bypassed",
     Outcome.ERROR: "errors",
 }
-TEN = Usage(input_tokens=8, output_tokens=2)
-COST = Cost(3 * PARTS, 4 * PARTS)
 NONE = {"input": 0, "output": 0, "answers": 0, "usd": "0", "usd_list": "0", "unpriced": 0, "lower_bounds": 0}
 
 
@@ -34,36 +32,6 @@ def sums(**more: Any) -> dict[str, Any]:
     """What stands below ``spent`` or ``saved`` where nothing but *more* was counted."""
     usual = {"input": 0, "output": 0, "answers": 0, "without_usage": 0, "usd": "0", "usd_list": "0", "unpriced": 0}
     return {**usual, "counted": NONE, "estimated": NONE, **more}
-
-
-def receipt(outcome: Outcome = Outcome.MISS, **more: Any) -> Receipt:
-    """A call that ended like most."""
-    usual: dict[str, Any] = {
-        "outcome": outcome,
-        "reason": Reason.NOT_FOUND,
-        "model": "gpt",
-        "status": 200,
-        "bytes_in": 100,
-        "bytes_out": 1000,
-        "first_s": 0.1,
-        "total_s": 0.5,
-        "cut": CutOff.DELIVERED,
-    }
-    return Receipt(**{**usual, **more})
-
-
-def fetch(**more: Any) -> FetchReceipt:
-    """A fetch that ended like most."""
-    usual: dict[str, Any] = {
-        "model": "gpt",
-        "status": 200,
-        "bytes_in": 1000,
-        "total_s": 0.5,
-        "usage": TEN,
-        "kept": True,
-        "unkept": None,
-    }
-    return FetchReceipt(**{**usual, **more})
 
 
 def shown(ledger: Ledger) -> Any:

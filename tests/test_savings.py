@@ -16,53 +16,22 @@ from proxy.accounts.receipts import FetchReceipt, Overhead, OverheadReceipt, Rec
 from proxy.accounts.till import Till
 from proxy.accounts.usage import Method, Usage, read_usage
 from proxy.accounts.warmth import Warmth, warm_tokens
-from proxy.model import CutOff, Entry, Key, Outcome, Reason, Unkept
+from proxy.model import CutOff, Entry, Key, Outcome, Unkept
 from proxy.prefix.rules import Rule, Semantics
-from tests import answers, raw_client
+from tests import answers, raw_client, receipts
 from tests.answers import EVENTS
 from tests.comparison import Ways
 from tests.conftest import StartProxy
 from tests.observation import settled
+from tests.receipts import COST, TEN, hit
 from tests.scripted_provider import steps
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "usage_vectors.jsonl"
 
-TEN = Usage(input_tokens=8, output_tokens=2)
-WITH_CACHE = Cost(usd=3 * PARTS, usd_list=4 * PARTS)
-
-
-def hit(**more: Any) -> Receipt:
-    """A hit that was delivered, of an answer that had cost three dollars, and would have cost four without a cache."""
-    usual: dict[str, Any] = {
-        "outcome": Outcome.HIT,
-        "reason": Reason.FOUND,
-        "model": "gpt",
-        "status": 200,
-        "bytes_in": 1,
-        "bytes_out": 2,
-        "first_s": 0.1,
-        "total_s": 0.5,
-        "cut": CutOff.DELIVERED,
-        "tier": "exact",
-        "saved": TEN,
-        "saved_cost": WITH_CACHE,
-    }
-    return Receipt(**{**usual, **more})
-
 
 def fetch(**more: Any) -> FetchReceipt:
     """A fetch that was paid for."""
-    usual: dict[str, Any] = {
-        "model": "gpt",
-        "status": 200,
-        "bytes_in": 1000,
-        "total_s": 0.5,
-        "usage": TEN,
-        "cost": WITH_CACHE,
-        "kept": True,
-        "unkept": None,
-    }
-    return FetchReceipt(**{**usual, **more})
+    return receipts.fetch(**{"cost": COST, **more})
 
 
 def savings(ledger: Ledger) -> Any:
@@ -124,8 +93,8 @@ def test_each_way_to_save_is_a_tier_and_their_sums_are_the_whole() -> None:
     ledger.record(hit())
     ledger.record(hit(tier="semantic", saved=replace(TEN, method=Method.ESTIMATED)))
     ledger.record(hit(outcome=Outcome.JOINED, tier="", saved=None))
-    ledger.spared("gpt", TEN, WITH_CACHE)
-    ledger.spared("gpt", TEN, WITH_CACHE, tier="items")
+    ledger.spared("gpt", TEN, COST)
+    ledger.spared("gpt", TEN, COST, tier="items")
     ledger.fetched(fetch())
     lines = ledger.books().lines[Axis.TIER]
     assert {tier: line.saved.answers for tier, line in lines.items()} == {
@@ -207,7 +176,7 @@ def test_a_repeat_is_net_of_a_prompt_cache_that_would_still_have_been_warm() -> 
 
 def test_the_net_is_what_the_ledger_adds_up_and_the_headline_is_as_billed() -> None:
     ledger = Ledger()
-    ledger.record(hit(saved_cost=replace(WITH_CACHE, usd_net=2 * PARTS)))
+    ledger.record(hit(saved_cost=replace(COST, usd_net=2 * PARTS)))
     told = savings(ledger)
     assert (told["gross"], told["net"]) == ("4", "2")
     assert ledger.books().total.saved.measured.usd == 3 * PARTS

@@ -80,21 +80,7 @@ FRAMINGS: Mapping[Family, Framing] = MappingProxyType(
     {
         Family.CLASSIC: _CLASSIC,
         Family.FIRST_CHAT: replace(_CLASSIC, message=1),
-        Family.EARLY_REASONING: Framing(
-            answer_start=2,
-            assistant=0,
-            result=2,
-            responses_result=0,
-            responses_result_by_id=3,
-            chat_tools=0,
-            responses_tools=-3,
-            responses_schema=1,
-            tools_join_system=True,
-            undescribed=0,
-            parallel_json=True,
-            parallel_call=0,
-            named_choice=True,
-        ),
+        Family.EARLY_REASONING: replace(_CLASSIC, answer_start=2, chat_tools=0),
         Family.REASONING: Framing(
             answer_start=2,
             assistant=2,
