@@ -1,30 +1,23 @@
 """L2: another question with the same meaning was answered before.
 
-Scope, vectors, guards and verifier narrow the choice, in this order; the bar decides. What it decided, and what came of
-asking all the same, it learns from.
+Scope, vectors, guards and verifier narrow the choice, in this order; the bar decides.
 """
 
 import asyncio
-import json
 import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 
-from proxy import codings
 from proxy.call import Candidate
-from proxy.codings import Undecodable
-from proxy.dialects.said import said
 from proxy.errors import CacheError, told
 from proxy.model import Apart, Entry, Judgement, Key, Neighbour
 from proxy.ports import Embedder, Shelf, Store, VectorIndex, Vectors, Verifier
-from proxy.semantic import sameness
 from proxy.semantic.bars import Bar, Level, Passage
 from proxy.semantic.question import Question, known_words, symbols
 from proxy.semantic.recall import Recalled
@@ -32,7 +25,8 @@ from proxy.settings import SemanticSettings
 from proxy.tasks import Tasks
 from proxy.tiers import guarded
 from proxy.tiers.given import Given
-from proxy.tiers.pairs import Alias, Pairs, Served
+from proxy.tiers.learning import Learning, Near
+from proxy.tiers.pairs import Alias
 from proxy.tiers.questions import Known, Questions
 
 log = logging.getLogger(__name__)
@@ -51,14 +45,6 @@ MAX_CATCHING_UP = 7
 MAX_BATCH = 16
 MAX_WAITING = 4096
 """Questions that wait to be embedded in the background; those above it wait for somebody to ask in their scope."""
-MAX_COMPARING = 32
-"""Answers that are compared at once in the background; what comes above that is not compared."""
-
-MAX_ANSWER_BYTES = 1024 * 1024
-"""A longer answer is compared with none."""
-
-MAX_EMBEDDED_CHARS = 2000
-"""So much of an answer is embedded to be compared."""
 
 LENGTHS, SLACK_CHARS = 3, 60
 """A question answers none that is so many times shorter: long texts can be made to lie near to anything."""
@@ -66,23 +52,8 @@ LENGTHS, SLACK_CHARS = 3, 60
 TOLERANCE = 1e-3
 """How far the length of a kept vector may be from 1."""
 
-FOLLOW_EVERY_S = 2.0
-"""How long another process may go on to serve what was reported as wrong here."""
-
-MAX_ATTEMPTS = 8
-"""So often it is tried to add what was learned to what others are adding to at the same time."""
-
 RECENT = 1000
 """Look-ups whose times are remembered."""
-
-
-@dataclass(slots=True)
-class Near:
-    """The neighbour that was not served, for its answer to be compared with the fresh one."""
-
-    key: Key
-    score: float
-    explored: bool
 
 
 @dataclass(slots=True)
@@ -137,29 +108,31 @@ class SemanticTier:
         self._verifier = verifier
         self._index = index
         self._store = store
-        self._shelf = shelf
         self._bar = bar
         self._tasks = tasks
         self._keeps_vectors = keeps_vectors
-        self._given = given
         self._now = now
         self._chance = chance
         self._questions = Questions()
-        self._pairs = Pairs()
+        self._learning = Learning(
+            # Scores of two verifiers are not comparable, and neither are thresholds of two policies.
+            lambda: f"semantic:{settings.policy}:{verifier.identity}:{embedder.identity}",
+            bar=bar,
+            shelf=shelf,
+            store=store,
+            embedder=embedder,
+            tasks=tasks,
+            given=given,
+            fault=self._fault,
+        )
+        self._pairs = self._learning.pairs
         self._waiting: dict[Key, Known] = {}
         """Questions that are to be embedded in the background."""
-        self._comparing = 0
         self._placing = False
         self._began = False
-        self._writing = asyncio.Lock()
-        self._taken_up: bytes | None = None
-        """What all have learned, as it was last read or written; None until it was read once."""
-        self._written = b""
-        """What was last to be written down, whether that was said to have failed or not."""
         self._faulty = False
         self.missing = ""
         """Why there is no model; empty while there is, or may be."""
-        self.counts: dict[str, int] = dict.fromkeys(["served", "remembered", "compared", "same", "different"], 0)
         self.verdicts: dict[str, int] = dict.fromkeys(["right", "wrong"], 0)
         self.aparts: dict[Apart, int] = dict.fromkeys(Apart, 0)
         self._times_s: deque[float] = deque(maxlen=RECENT)
@@ -188,44 +161,10 @@ class SemanticTier:
         self._place()
 
     async def _recover(self) -> None:
-        async with self._writing:
-            await self._take_up()
+        await self._learning.take_up()
         async for entry in self._store.asked():
             if self._questions.get(entry.key) is None:
                 self._know(entry, self._vector_of(entry))
-
-    async def _take_up(self) -> None:
-        """Learn what others have learned who share the store: processes before this one, and beside it."""
-        kept = await self._shelf.read(self._shelf_name) or b""
-        if kept == self._taken_up:
-            return
-        if kept and kept == self._written:
-            # It was said to have failed.
-            self._learned_by_all(kept)
-        elif kept:
-            try:
-                learned = await asyncio.to_thread(json.loads, kept)
-                self._bar.restore(learned["bar"])
-                self._pairs.restore(learned["apart"], learned.get("said"))
-            except (ValueError, KeyError, TypeError):
-                log.warning("what the semantic tier had learned cannot be read; it begins anew")
-        self._taken_up = kept
-
-    def _learned_by_all(self, octets: bytes) -> None:
-        """What was to be written down is."""
-        self._taken_up = octets
-        self._bar.written()
-        self._pairs.written()
-
-    async def follow(self) -> None:
-        """Learn for ever what is told to other processes that share the store."""
-        while True:
-            await asyncio.sleep(FOLLOW_EVERY_S)
-            if self._began:
-                # Where the store fails, whatever else needs it says so.
-                with suppress(CacheError):
-                    async with self._writing:
-                        await self._take_up()
 
     async def accompany(self) -> None:
         """Know the questions whose answers other processes keep in the store, too; ends where there are none."""
@@ -233,11 +172,6 @@ class SemanticTier:
             if self._began and self._questions.get(entry.key) is None:
                 self._know(entry, self._vector_of(entry))
                 self._place()
-
-    @property
-    def _shelf_name(self) -> str:
-        # Scores of two verifiers are not comparable, and neither are thresholds of two policies.
-        return f"semantic:{self._settings.policy}:{self._verifier.identity}:{self._embedder.identity}"
 
     def aside(self, reason: Apart) -> None:
         """A call has no question, for this *reason*."""
@@ -308,12 +242,7 @@ class SemanticTier:
 
     def served(self, found: Recalled) -> None:
         """*found* is given."""
-        self._pairs.serve(found)
-        if self._given is not None:
-            self._given.tell(found)
-        self._bar.served(found.kind, found.score)
-        self.counts["served"] += 1
-        self.counts["remembered"] += found.remembered
+        self._learning.served(found)
 
     async def _recall(self, inquiry: Inquiry) -> Recalled:
         asks = inquiry.question
@@ -467,59 +396,12 @@ class SemanticTier:
         self._know(entry, inquiry.vector if inquiry is not None else None)
         self._place()
         near = inquiry.near if inquiry is not None else None
-        if inquiry is not None and near is not None and self._comparing < MAX_COMPARING:
-            self._comparing += 1
-            self._tasks.start(self._compare(entry, near, inquiry.question.kind), name="compare")
+        if inquiry is not None and near is not None:
+            self._learning.compare(entry, near, inquiry.question.kind)
 
     def seen(self, key: Key, maker: str) -> None:
         """*maker* asks the question whose entry is under *key*, word for word."""
         self._questions.seen(key, maker)
-
-    async def _compare(self, entry: Entry, near: Near, kind: str) -> None:
-        """Learn whether the neighbour's answer would have been right."""
-        try:
-            other = await self._store.get(near.key)
-            if other is None or len(entry.body) + len(other.body) > MAX_ANSWER_BYTES:
-                return
-            same = await self._say_the_same(entry, other)
-        except CacheError as error:
-            self._fault(error)
-            return
-        finally:
-            self._comparing -= 1
-        self.counts["compared"] += 1
-        if same is None:
-            return
-        self.counts["same" if same else "different"] += 1
-        if not same:
-            self._pairs.tell_apart(entry.key, near.key)
-        if self._bar.compared(kind, near.score, right=same, explored=near.explored):
-            await self._write_down()
-
-    async def _say_the_same(self, entry: Entry, other: Entry) -> bool | None:
-        fresh, cached = await asyncio.to_thread(_texts, entry, other)
-        if fresh is None or cached is None:
-            return None
-        same = await asyncio.to_thread(sameness.by_text, fresh, cached)
-        if same is not None:
-            return same
-        vectors = await self._embedder.embed([fresh[:MAX_EMBEDDED_CHARS], cached[:MAX_EMBEDDED_CHARS]])
-        cosine = float(vectors[0] @ vectors[1])
-        return await asyncio.to_thread(sameness.by_meaning, fresh, cached, cosine)
-
-    async def _write_down(self) -> None:
-        """Add what was learned here to what others have learned; what fails is added the next time."""
-        async with self._writing:
-            try:
-                for _ in range(MAX_ATTEMPTS):
-                    await self._take_up()
-                    learned = {"bar": self._bar.dumped(), **self._pairs.dumped()}
-                    self._written = (await asyncio.to_thread(json.dumps, learned)).encode()
-                    if await self._shelf.replace(self._shelf_name, self._written, instead_of=self._taken_up or None):
-                        self._learned_by_all(self._written)
-                        return
-            except CacheError as error:
-                self._fault(error)
 
     async def verdict(self, name: str, right: bool) -> int:
         """Somebody says that the answer with the id *name*, or all from the entry *name*, were right or wrong.
@@ -527,29 +409,17 @@ class SemanticTier:
         What was wrong is never served again. How many answers that concerns; an entry that served nobody else and is
         wrong by itself is dropped.
         """
-        concerned = self._pairs.served(name) or await self._served_elsewhere(name)
-        for each in concerned:
-            if not right:
-                self._pairs.tell_apart(each.asked, each.cached, said=True)
-            self._bar.judged(each.kind, each.score, right=right)
-        count = len(concerned)
-        if not concerned and not right:
+        count = await self._learning.judged(name, right=right)
+        if not count and not right:
             for key in self._questions.beginning(name):
                 self._gone(key)
                 count += await self._store.drop(key)
         self.verdicts["right" if right else "wrong"] += count
-        if count:
-            await self._write_down()
         return count
 
-    async def _served_elsewhere(self, name: str) -> list[Served]:
-        """What another process gave under the id *name*, which one is enough to know."""
-        try:
-            found = await self._given.find(name) if self._given is not None else None
-        except CacheError as error:
-            self._fault(error)
-            return []
-        return [found] if found is not None else []
+    async def follow(self) -> None:
+        """Learn for ever what is told to other processes that share the store."""
+        await self._learning.follow(lambda: self._began)
 
     def forget_all(self) -> None:
         """The store was cleared."""
@@ -561,7 +431,7 @@ class SemanticTier:
     async def close(self) -> None:
         """Write down what was learned, and let the model go."""
         if self._began:
-            await self._write_down()
+            await self._learning.write_down()
         await self._embedder.close()
 
     def _know(self, entry: Entry, vector: Vectors | None) -> None:
@@ -628,6 +498,11 @@ class SemanticTier:
         self._faulty = True
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """What was served and compared."""
+        return self._learning.counts
+
+    @property
     def degraded(self) -> bool:
         """The last use of it failed. That there is no model is no fault: everything else works."""
         return self._faulty
@@ -675,15 +550,3 @@ def vector_from(octets: bytes) -> Vectors | None:
         return None
     vector = np.frombuffer(octets, dtype="<f4")
     return vector if abs(float(vector @ vector) - 1) < TOLERANCE else None
-
-
-def _texts(entry: Entry, other: Entry) -> tuple[str | None, str | None]:
-    return _text(entry), _text(other)
-
-
-def _text(entry: Entry) -> str | None:
-    try:
-        body = codings.decode(entry.body, entry.encoding, limit=2 * MAX_ANSWER_BYTES)
-    except Undecodable:
-        return None
-    return said(entry.dialect, body, stream=entry.form.stream)
