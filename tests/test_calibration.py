@@ -108,7 +108,7 @@ def test_a_prior_that_promised_too_much_gives_way_to_what_is_seen() -> None:
     # A pair is right with the chance that is its score: an eighth of what the prior would serve is wrong.
     chance = random.Random(7)
     calibration = Calibration(prior(), limit=0.05, judge_error=0.0)
-    assert calibration.threshold < 0.3
+    assert calibration.threshold < 0.45
     served = wrong = 0
     for at in range(20_000):
         score = chance.random() ** 0.3

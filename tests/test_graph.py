@@ -13,6 +13,7 @@ from proxy.embedders import local
 from proxy.embedders.local import LocalModel
 from proxy.encoder import encoder as encoding
 from proxy.encoder import graph, places
+from proxy.encoder.bert import Layers
 from proxy.encoder.encoder import Encoder
 from proxy.errors import ConfigError, ModelError
 from proxy.model import Neighbour
@@ -93,7 +94,7 @@ def test_both_work_in_the_threads_of_a_model_and_are_told_apart() -> None:
 def test_a_graph_that_onnxruntime_refuses_says_what_does_not_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "_octets", lambda _network: b"no graph")
     with pytest.raises(ModelError, match=r"semantic\.backend: numpy"):
-        graph.Graph(on("numpy").encoder.network)
+        graph.Graph(Layers(on("numpy").encoder.network.layers, wanted=(6,)))
 
 
 def test_without_the_package_numpy_does_the_work_unless_onnxruntime_is_asked_for(

@@ -12,12 +12,15 @@ import numpy as np
 
 from proxy import guards
 from proxy.encoder.encoder import Encoder
-from train import edits
+from train import edits, grammar
 
 OWN = Path(__file__).parent / "data"
 SEED = 20261125
 LEFT_OUT = frozenset({"Order does not matter for comparison"})
 """A template whose label contradicts what a cache must hold: "is A better than B" is not "is B better than A"."""
+
+OF_GRAMMAR = 350
+"""Pairs of each family of ``grammar``."""
 
 HELD_OUT_SHARE = 8
 """One group of pairs in so many is kept from training."""
@@ -183,6 +186,7 @@ def assemble(shared: Path, encoder: Encoder) -> tuple[list[Pair], dict[str, list
     for _ in range(2):
         found += ours
     found += paraphrases_changed(ours, dice)
+    found += [Pair(a, b, label, "grammar", family) for family, (a, b, label) in grammar.made(OF_GRAMMAR, dice)]
     texts = [text for pair in ours for text in (pair.a, pair.b)]
     found += edited(dice.sample(texts, len(texts) * 2 // 3), dice, "own~", keep=0.4)
     found += dice.sample(templates, min(len(templates), 2000))

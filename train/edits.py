@@ -327,6 +327,15 @@ def fronted(text: str, dice: random.Random) -> str | None:
     return f"{match.group(2)}, {match.group(1)}"
 
 
+def conjoined(text: str, dice: random.Random) -> str | None:
+    """Two things joined by "and" or "or", the other way about."""
+    thing = r"((?:an?|the|my|your|our) [\w-]+|[\w-]{3,})"
+    match = re.search(rf"(?<!\bto )\b{thing} (and|or) {thing}\W*$", text, re.IGNORECASE)
+    if match is None or match.group(1).lower() in {"more", "less", "one", "now", "again", "before", "first"}:
+        return None
+    return text[: match.start(1)] + f"{match.group(3)} {match.group(2)} {match.group(1)}" + text[match.end(3) :]
+
+
 def number(text: str, dice: random.Random) -> str | None:
     """Another number."""
     found = list(re.finditer(r"(?<![\w.])\d+(?![\w.]*\w*[A-Za-z])", text))
@@ -507,6 +516,7 @@ KEEPING: tuple[tuple[Edit, float], ...] = (
     (typo, 2),
     (letters, 1.5),
     (fronted, 2),
+    (conjoined, 6),
 )
 CHANGING: tuple[tuple[Edit, float], ...] = (
     (number, 2),

@@ -59,7 +59,7 @@ class Scorer:
         numbers = features(self.model, (one, mine), (other, theirs), cosine=cosine, fired=fired)
         self.seen.append(numbers)
         fast = self.trees.logit(numbers)
-        logit = self.cross.logit(self.model.pieces, cached, asked) if full and self.cross and not vetoed else 0.0
+        logit = self.cross.logit(other, one) if full and self.cross and not vetoed else 0.0
         return cosine, float(vetoed), fast, logit
 
 
@@ -119,7 +119,8 @@ def stream(shared: Path, scorer: Scorer, count: int) -> tuple[np.ndarray, int]:
         standing = [row for row in part if not row[3]]
         if standing and scorer.cross is not None:
             best = max(standing, key=lambda row: row[4])
-            full = scorer.cross.logit(scorer.model.pieces, texts[best[1]], text)
+            asked, cached = scorer.model.read([text, texts[best[1]]])
+            full = scorer.cross.logit(cached, asked)
             part = [(*best[:5], full)]
         found += [(*row, float(rows[int(row[0])]["cls"] == rows[int(row[1])]["cls"])) for row in part]
     scorer.seen = [numbers[int(row[0]), int(row[1])] for row in found]

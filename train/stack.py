@@ -19,9 +19,6 @@ STREAM_COSINE, STREAM_VETOED, STREAM_FAST, STREAM_FULL, STREAM_SAME = range(2, 7
 LIMITS = (0.01, 0.02, 0.05, 0.10)
 RIDGE = 1e-3
 
-NEAR_MISSES = 0.05
-"""What share of the neighbours that no guard forbids is assumed to be a near miss before anything was learned."""
-
 
 def logistic(x: np.ndarray, y: np.ndarray, steps: int = 200) -> np.ndarray:
     """Weights of a logistic regression, intercept first, by Newton's method."""
@@ -115,10 +112,8 @@ def main() -> None:
     numbers = np.concatenate([scores["own.numbers"], scores["usual.numbers"]])[both[:, VETOED] == 0]
     both = both[both[:, VETOED] == 0]
     right = both[:, LABEL] == 1
-    # Our own near misses are far denser and harder than traffic's: they are weighed down to what is assumed of that.
-    weight = NEAR_MISSES / (1 - NEAR_MISSES) * right.sum() / (~right).sum()
     prior = [
-        [float(score), bool(same), 1.0 if same else round(float(weight), 4)]
+        [float(score), bool(same)]
         for score, same in sorted(zip(final(both, numbers, columns).round(4), right, strict=True), reverse=True)
     ]
     (given.data / "semantic_prior.json").write_text(

@@ -13,7 +13,8 @@ LAYERS = 6
 HEADS = 12
 WIDTH = 384
 MIDDLE = 3
-"""The layer whose states are kept beside the last: nearer to the words, less mixed with their surroundings."""
+"""The layer whose states are kept beside the last: nearer to the words, less mixed with their surroundings. What is
+above it can still be bent to compare two texts."""
 
 EPSILON = np.float32(1e-12)
 
@@ -44,12 +45,41 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Layers:
+    """Some layers on top of each other, and after which of them the states are wanted, counted from one."""
+
+    layers: tuple[Layer, ...]
+    wanted: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f"<Layers, {len(self.layers)} of them>"
+
+    def through(self, x: Array, mask: Array) -> tuple[Array, ...]:
+        """The states after each of the wanted layers, (n, t, 384) each, where *x* (n, t, 384) goes into the first.
+
+        *mask* is (n, t): 1 where a token stands and 0 where the row is filled up.
+        """
+        n, t, _ = x.shape
+        x = x.reshape(n * t, WIDTH)
+        hidden: Array | None = None
+        if not mask.all():
+            hidden = ((1.0 - mask) * np.float32(-1e9)).astype(np.float32)[:, None, None, :]
+        found = []
+        for number, layer in enumerate(self.layers, 1):
+            x = _layer(layer, x, n, t, hidden)
+            if number in self.wanted:
+                found.append(x.reshape(n, t, WIDTH))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
 class Bert:
     """The whole network."""
 
     words: Array
     positions: Array
-    types: Array
+    type_: Array
+    """Of a first text; each is read alone, so there is no second."""
     norm: Array
     norm_bias: Array
     layers: tuple[Layer, ...]
@@ -62,30 +92,12 @@ class Bert:
         """How many tokens a sequence may have."""
         return len(self.positions)
 
-    def embedded(self, ids: Ids, types: Ids | None) -> Array:
-        """What goes into the first layer, (n * t, 384)."""
+    def embedded(self, ids: Ids) -> Array:
+        """What goes into the first layer, (n, t, 384), of *ids* (n, t)."""
         n, t = ids.shape
         x = self.words[ids] + self.positions[:t]
-        x += self.types[0] if types is None else self.types[types]
-        return _normal(x.reshape(n * t, WIDTH), self.norm, self.norm_bias)
-
-    def states(self, ids: Ids, mask: Array, types: Ids | None = None) -> tuple[Array, Array]:
-        """The states after layer ``MIDDLE`` and after the last, (n, t, 384) each.
-
-        *ids* is (n, t); *mask* is 1 where a token stands and 0 where the row is filled up; *types* tells the first
-        text from the second.
-        """
-        n, t = ids.shape
-        x = self.embedded(ids, types)
-        hidden: Array | None = None
-        if not mask.all():
-            hidden = ((1.0 - mask) * np.float32(-1e9)).astype(np.float32)[:, None, None, :]
-        middle = x
-        for number, layer in enumerate(self.layers, 1):
-            x = _layer(layer, x, n, t, hidden)
-            if number == MIDDLE:
-                middle = x
-        return middle.reshape(n, t, WIDTH), x.reshape(n, t, WIDTH)
+        x += self.type_
+        return _normal(x.reshape(n * t, WIDTH), self.norm, self.norm_bias).reshape(n, t, WIDTH)
 
 
 def _layer(layer: Layer, x: Array, n: int, t: int, hidden: Array | None) -> Array:
@@ -184,7 +196,7 @@ def bert(tensors: Tensors) -> Bert:
     return Bert(
         words=words,
         positions=take("embeddings.position_embeddings.weight", 512, WIDTH),
-        types=take("embeddings.token_type_embeddings.weight", 2, WIDTH),
+        type_=take("embeddings.token_type_embeddings.weight", 2, WIDTH)[0],
         norm=take("embeddings.LayerNorm.weight", WIDTH),
         norm_bias=take("embeddings.LayerNorm.bias", WIDTH),
         layers=tuple(layers),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.encoder import weights
-from proxy.encoder.bert import WIDTH, Bert, Ids, bert, padded
+from proxy.encoder.bert import LAYERS, MIDDLE, WIDTH, Bert, Layers, bert, padded
 from proxy.encoder.graph import Graph
 from proxy.encoder.weights import Array
 from proxy.encoder.wordpiece import Tokens, WordPiece
@@ -30,18 +30,18 @@ Half = NDArray[np.float16]
 
 
 class Network(Protocol):
-    """A network at work, whatever computes it."""
+    """Layers at work, whatever computes them."""
 
-    def states(self, ids: Ids, mask: Array, types: Ids | None = None) -> tuple[Array, Array]:
-        """The states after layer ``MIDDLE`` and after the last, (n, t, 384) each."""
+    def through(self, x: Array, mask: Array) -> tuple[Array, ...]:
+        """See :meth:`proxy.encoder.bert.Layers.through`."""
         ...
 
 
-def _as_it_is(network: Bert) -> Network:
-    return network
+def _as_they_are(layers: Layers) -> Network:
+    return layers
 
 
-BACKENDS: dict[str, Callable[[Bert], Network]] = {"numpy": _as_it_is, "onnxruntime": Graph}
+BACKENDS: dict[str, Callable[[Layers], Network]] = {"numpy": _as_they_are, "onnxruntime": Graph}
 """What may do the work, by name."""
 
 
@@ -66,14 +66,14 @@ class Reading:
 class Encoder:
     """The model with its tokenizer and a bounded memory of what it has read. Any thread may use it.
 
-    ``network`` holds the matrices, ``open`` makes of such a network one that works.
+    ``network`` holds the matrices, ``open`` makes of layers ones that work.
     """
 
     def __init__(self, network: Bert, pieces: WordPiece, *, backend: str = "numpy") -> None:
         self.network = network
         self.pieces = pieces
         self.open = BACKENDS[backend]
-        self._working = self.open(network)
+        self._working = self.open(Layers(network.layers, wanted=(MIDDLE, LAYERS)))
         self._remembered: OrderedDict[str, Reading] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -109,7 +109,7 @@ class Encoder:
 
     def _pass(self, batch: Sequence[tuple[Tokens, str]]) -> list[tuple[str, Reading]]:
         ids, mask = padded([(self.pieces.start, *tokens.ids, self.pieces.end) for tokens, _ in batch])
-        middle, last = self._working.states(ids, mask)
+        middle, last = self._working.through(self.network.embedded(ids), mask)
         means = (last * mask[:, :, None]).sum(axis=1)
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         made = []

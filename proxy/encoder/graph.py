@@ -1,4 +1,4 @@
-"""The same network as a graph that onnxruntime runs: built from numpy's matrices, in memory, when it is opened."""
+"""The same layers as a graph that onnxruntime runs: built from numpy's matrices, in memory, when it is opened."""
 
 from dataclasses import fields
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from proxy.encoder.bert import EPSILON, HEADS, MIDDLE, PHI, PHI_BOUND, WIDTH, Bert, Ids, Layer
+from proxy.encoder.bert import EPSILON, HEADS, PHI, PHI_BOUND, WIDTH, Layer, Layers
 from proxy.encoder.weights import Array
 from proxy.errors import ModelError
 
@@ -36,9 +36,9 @@ def absent() -> str:
 
 
 class Graph:
-    """A network that onnxruntime runs. Any thread may use it."""
+    """Layers that onnxruntime runs. Any thread may use them."""
 
-    def __init__(self, network: Bert) -> None:
+    def __init__(self, layers: Layers) -> None:
         """Build and open it: some hundreds of milliseconds.
 
         Raises:
@@ -52,50 +52,48 @@ class Graph:
             options.log_severity_level = ERRORS_ONLY
             # Texts differ in length: an arena would keep the memory of the longest batch for good.
             options.enable_cpu_mem_arena = False
-            self._session: Any = runtime.InferenceSession(_octets(network), options, providers=["CPUExecutionProvider"])
+            self._session: Any = runtime.InferenceSession(_octets(layers), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # A broken installation and a refused graph raise all sorts; its own have no class but Exception in common.
             raise ModelError(f"onnxruntime cannot open the model: {error}; `semantic.backend: numpy` can") from error
-        self._embedded = network.embedded
+        self._outputs = [_after(number) for number in layers.wanted]
 
     def __repr__(self) -> str:
         return "<Graph on onnxruntime>"
 
-    def states(self, ids: Ids, mask: Array, types: Ids | None = None) -> tuple[Array, Array]:
-        """The states after layer ``MIDDLE`` and after the last, as ``Bert.states`` gives them."""
-        n, t = ids.shape
-        x = self._embedded(ids, types).reshape(n, t, WIDTH)
-        middle: Array
-        last: Array
+    def through(self, x: Array, mask: Array) -> tuple[Array, ...]:
+        """See :meth:`proxy.encoder.bert.Layers.through`."""
         try:
-            middle, last = self._session.run(["middle", "last"], {"x": x, "mask": mask.astype(np.int32)})
+            return tuple(self._session.run(self._outputs, {"x": x, "mask": mask.astype(np.int32)}))
         except Exception as error:
             raise ModelError(f"onnxruntime failed: {error}") from error
-        return middle, last
 
 
-def _octets(network: Bert) -> bytes:
-    """*network* without its embeddings, serialised; those stay in the mapped file, which all processes share."""
+def _after(number: int) -> str:
+    return f"{number}.after"
+
+
+def _octets(layers: Layers) -> bytes:
+    """*layers*, serialised; the embeddings stay in the mapped file, which all processes share."""
     onnx = import_module("onnx")
     made: ModuleType = onnx.helper
     nodes: list[object] = []
     numbers = {"lowest": -PHI_BOUND, "highest": PHI_BOUND, "phi 0": PHI[0], "phi 1": PHI[1], "phi 2": PHI[2]}
     constants = [onnx.numpy_helper.from_array(np.array(number), name) for name, number in numbers.items()]
     x = "x"
-    for number, layer in enumerate(network.layers, 1):
-        after = {MIDDLE: "middle", len(network.layers): "last"}.get(number, f"{number}.x")
-        nodes += _layer(made, layer, number, x, after)
+    for number, layer in enumerate(layers.layers, 1):
+        nodes += _layer(made, layer, number, x, _after(number))
         constants += [
             onnx.numpy_helper.from_array(getattr(layer, each.name), f"{number}.{each.name}") for each in fields(layer)
         ]
-        x = after
+        x = _after(number)
     floats, whole = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
     states = ["n", "t", WIDTH]
     graph = made.make_graph(
         nodes,
         "bert",
         [made.make_tensor_value_info("x", floats, states), made.make_tensor_value_info("mask", whole, ["n", "t"])],
-        [made.make_tensor_value_info(name, floats, states) for name in ("middle", "last")],
+        [made.make_tensor_value_info(name, floats, states) for name in map(_after, layers.wanted)],
         constants,
     )
     versions = [made.make_opsetid("", OPSET), made.make_opsetid(FUSED, 1)]

@@ -18,10 +18,9 @@ PRIOR_WEIGHT = 400.0
 FADES_AT = 50.0
 """At so many labels the prior counts half, for it may be wrong about the traffic here."""
 
-PRIOR_NEAR_MISSES = 0.10
-"""The share of the prior that counts as different: what was made to learn from holds far more near misses than traffic.
-In a stream of questions with one near miss in five, three in ten of the nearest neighbours that no guard forbids are
-labelled as different, and about two of three such labels are wrong when read."""
+PRIOR_NEAR_MISSES = 0.20
+"""The share of the prior that counts as different: what was made to learn from holds more near misses than traffic. One
+neighbour in five that no guard forbids is a cautious guess; what is learned in operation replaces it."""
 
 REFIT_EVERY = 40
 PLENTY, THINNED = 500, 4
@@ -279,9 +278,7 @@ def shipped_prior(verifier: str) -> Sequence[Label]:
     kept = json.loads(text)
     if kept["verifier"] != verifier:
         return ()
-    return [
-        Label(score=float(score), right=bool(right), weight=float(weight)) for score, right, weight in kept["pairs"]
-    ]
+    return [Label(score=float(score), right=bool(right)) for score, right in kept["pairs"]]
 
 
 def _band(score: float) -> int:

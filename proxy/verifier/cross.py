@@ -1,4 +1,8 @@
-"""The cross-encoder: the same sentence model, its matrices bent by an adapter, with both texts in one sequence."""
+"""The cross-encoder: the sentence model's upper layers, bent by an adapter, over both texts in one sequence.
+
+Its lower layers have read each text already, for the vector and the numbers: what they left is taken as it is, so that
+a comparison costs the upper half alone.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -6,44 +10,91 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.encoder.bert import WIDTH, Bert, Layer, gelu
-from proxy.encoder.encoder import Network
+from proxy.encoder.bert import MIDDLE, WIDTH, Bert, Layer, Layers, gelu
+from proxy.encoder.encoder import Network, Reading
 from proxy.encoder.weights import Array
-from proxy.encoder.wordpiece import WordPiece
 from proxy.errors import ModelError
 
 MAX_TOKENS = 62
 """Of each text; what is eligible is shorter."""
 
+SCALE = np.float32(10.5)
+"""How long a token's states are after the lower layers, on average; a reading keeps their direction alone."""
+
 Halves = Mapping[str, NDArray[np.float16]]
 
 
 @dataclass(frozen=True, slots=True)
+class Linear:
+    """x to ``x @ weight + bias``."""
+
+    weight: Array
+    bias: Array
+
+    def __call__(self, x: Array) -> Array:
+        """*x* (..., a) to (..., b)."""
+        y: Array = x @ self.weight
+        y += self.bias
+        return y
+
+
+@dataclass(frozen=True, slots=True)
 class Cross:
-    """The bent network and its head."""
+    """The bent layers, what goes into them and what is read off them."""
 
     network: Network
-    hidden: Array
-    hidden_bias: Array
-    last: Array
-    last_bias: Array
+    marks: Array
+    """What stands before the first text and between both."""
+    types: Array
+    """What tells the first text's tokens from the second's."""
+    sharpness: float
+    """How much a token takes the best one of the other text for its own, rather than a mean of the better ones."""
+    met: Linear
+    told: Linear
+    hidden: Linear
+    last: Linear
 
     def __repr__(self) -> str:
         return f"<Cross on {self.network!r}>"
 
-    def logit(self, pieces: WordPiece, cached: str, asked: str) -> float:
+    def logit(self, cached: Reading, asked: Reading) -> float:
         """The log odds that the answer to *cached* serves *asked*."""
-        one = pieces.tokens(cached, limit=MAX_TOKENS).ids
-        other = pieces.tokens(asked, limit=MAX_TOKENS).ids
-        ids = np.array([[pieces.start, *one, pieces.end, *other, pieces.end]], dtype=np.int64)
-        types = np.array([[0] * (len(one) + 2) + [1] * (len(other) + 1)], dtype=np.int64)
-        _, states = self.network.states(ids, np.ones(ids.shape, dtype=np.float32), types)
-        both = np.concatenate([states[0, 0], states[0].mean(axis=0)])
-        return float(gelu(both @ self.hidden + self.hidden_bias) @ self.last + self.last_bias[0])
+        one, other = (reading.middle[:MAX_TOKENS].astype(np.float32) for reading in (cached, asked))
+        cosines = one @ other.T
+        x = np.concatenate(
+            [
+                self.marks[:1],
+                one * SCALE + self.types[0] + self._meeting(one, other, cosines),
+                self.marks[1:],
+                other * SCALE + self.types[1] + self._meeting(other, one, cosines.T),
+            ]
+        )[None]
+        states = self.network.through(x, np.ones(x.shape[:2], dtype=np.float32))[0][0]
+        end = 1 + len(one)
+        apart = _mean(states[1:end]) - _mean(states[end + 1 :])
+        read = np.concatenate([states[0], states.mean(axis=0), np.abs(apart)])
+        return float(self.last(gelu(self.hidden(read)))[0])
+
+    def _meeting(self, one: Array, other: Array, cosines: Array) -> Array:
+        """What is told to each token of *one* about what it finds in *other*: how both differ, what they share."""
+        if not len(one) or not len(other):
+            return np.zeros_like(one)
+        best = cosines.max(axis=1, keepdims=True)
+        weights = np.exp((cosines - best) * np.float32(self.sharpness))
+        weights /= weights.sum(axis=1, keepdims=True)
+        found = weights @ other
+        return self.told(
+            gelu(self.met(np.concatenate([(one - found) * SCALE, one * found * (SCALE * SCALE), best], axis=1)))
+        )
 
 
-def cross(network: Bert, adapter: Halves, *, opened: Callable[[Bert], Network]) -> Cross:
-    """*network* bent by *adapter*, and *opened* for work.
+def _mean(rows: Array) -> Array:
+    mean: Array = rows.sum(axis=0) / np.float32(max(1, len(rows)))
+    return mean
+
+
+def cross(network: Bert, adapter: Halves, *, opened: Callable[[Layers], Network]) -> Cross:
+    """The upper layers of *network*, bent by *adapter* and *opened* for work.
 
     Raises:
         ModelError: the adapter is not one for this network.
@@ -52,13 +103,16 @@ def cross(network: Bert, adapter: Halves, *, opened: Callable[[Bert], Network]) 
     def full(name: str) -> Array:
         return adapter[name].astype(np.float32)
 
+    def linear(name: str) -> Linear:
+        return Linear(np.ascontiguousarray(full(f"{name}.weight").T), full(f"{name}.bias"))
+
     def bent(matrix: Array, number: int, name: str) -> Array:
         # The matrices lie turned, for x @ w.
         return matrix + full(f"{number}.{name}.down").T @ full(f"{number}.{name}.up").T
 
     try:
         layers: list[Layer] = []
-        for number, layer in enumerate(network.layers):
+        for number, layer in enumerate(network.layers[MIDDLE:]):
             norm, norm_bias, last_norm, last_norm_bias = full(f"{number}.norms")
             layers.append(
                 replace(
@@ -73,16 +127,18 @@ def cross(network: Bert, adapter: Halves, *, opened: Callable[[Bert], Network]) 
                     last_norm_bias=last_norm_bias,
                 )
             )
-        norm, norm_bias = full("norm")
         made = Cross(
-            network=opened(replace(network, types=full("types"), norm=norm, norm_bias=norm_bias, layers=tuple(layers))),
-            hidden=np.ascontiguousarray(full("hidden.weight").T),
-            hidden_bias=full("hidden.bias"),
-            last=full("last.weight")[0],
-            last_bias=full("last.bias"),
+            network=opened(Layers(tuple(layers), wanted=(len(layers),))),
+            marks=full("marks"),
+            types=full("types"),
+            sharpness=float(full("sharpness")),
+            met=linear("met"),
+            told=linear("told"),
+            hidden=linear("hidden"),
+            last=linear("last"),
         )
     except (KeyError, ValueError) as error:
         raise ModelError(f"the verifier's weights do not fit the model: {error}") from error
-    if made.hidden.shape[0] != 2 * WIDTH:
+    if made.hidden.weight.shape[0] != 3 * WIDTH or made.told.weight.shape[1] != WIDTH:
         raise ModelError("the verifier's weights do not fit the model")
     return made

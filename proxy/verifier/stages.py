@@ -30,7 +30,7 @@ STACK = "verifier.json"
 SAME_WORDS = NAMES.index("jaccard content")
 """Which number says that both texts have the same words, but for those that carry little."""
 
-HOPELESS = -4.0
+HOPELESS = -2.0
 """Below these log odds of the trees nobody would serve it whatever the cross-encoder said: it is not asked."""
 
 
@@ -86,7 +86,7 @@ class Stages:
         if found and self.cross is not None:
             best = max(range(len(found)), key=logits.__getitem__)
             if logits[best] > HOPELESS:
-                full = self.cross.logit(self.encoder.pieces, neighbours[best].text, asked)
+                full = self.cross.logit(readings[1 + best], readings[0])
                 logit = self.stack.logit(cosines[best], logits[best], full)
                 # With the very same words it is their order that differs, to which the cross-encoder is half blind; the
                 # guards on routes and roles have looked at that.
