@@ -97,15 +97,7 @@ def a_hit(till: Till, ledger: Ledger, entry: Entry) -> Callable[[], None]:
 
 def one_more(till: Till, ledger: Ledger, entry: Entry) -> Callable[[], None]:
     """What accounts for a hit that comes the short way: its receipt again."""
-    meter = Meter(
-        0.0,
-        outcome=Outcome.HIT,
-        reason=Reason.FOUND,
-        status=200,
-        model="gpt-4o-mini",
-        saved=entry,
-        saved_usage=entry.usage,
-    )
+    meter = metered(entry)
     meter.saved_cost = till.cost(entry.model, entry.service_tier, entry.usage, NOW)
     receipt = meter.receipt(CALL, total_s=0.0, cut=CutOff.DELIVERED)
     return lambda: ledger.again(receipt, seconds=0.00001)

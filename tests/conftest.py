@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import hypothesis
 import pytest
+import trustme
 
 from tests.comparison import Ways
 from tests.proxy_process import ProxyProcess
@@ -79,6 +80,20 @@ def own_redis() -> Iterator[RedisServer]:
     """A Redis of the test's own, to stop, pause and fill."""
     with RedisServer(redis_7()) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority that no machine knows."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def authority_file(authority: trustme.CA, tmp_path: Path) -> str:
+    """Its certificate in a file."""
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
 
 
 @pytest.fixture

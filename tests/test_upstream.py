@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import pytest
@@ -172,20 +171,6 @@ class SecureProvider(Listener):
                         secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         return
                     secure.sendall(piece)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """Whoever signs the certificates of this module."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def authority_file(authority: trustme.CA, tmp_path: Path) -> str:
-    """Where the authority's own certificate lies."""
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import trustme
@@ -44,20 +43,6 @@ def streamed(events: list[bytes], gap_s: float) -> Script:
     """A stream with time between its events."""
     paced: list[Step] = [step for one in events for step in (chunk(one), Pause(gap_s))]
     return steps(answers.chunked_head(EVENTS), *paced, answers.LAST_CHUNK)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A certificate authority that no machine knows."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def authority_file(authority: trustme.CA, tmp_path: Path) -> str:
-    """Its certificate in a file."""
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(path)
-    return str(path)
 
 
 def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
