@@ -28,7 +28,7 @@ from proxy.stores.sqlite_file import SqliteFile
 from proxy.stores.sqlite_shelf import SqliteShelf, SqliteTallies
 from proxy.stores.sqlite_threads import SqliteThreads
 from proxy.tasks import Tasks
-from proxy.tiers import given, pairs
+from proxy.tiers import given, learning, pairs
 from proxy.tiers.given import KEPT_S, Given
 from proxy.tiers.semantic import Inquiry, SemanticTier
 from proxy.vectors.block import BlockIndex
@@ -576,6 +576,40 @@ def test_a_verdict_on_an_answer_may_come_to_another_process(tmp_path: Path) -> N
         await threads.close()
 
     asyncio.run(scene())
+
+
+async def followed(house: House, *, told_apart: int) -> None:
+    """Let *house* hear of others until it knows so many pairs that differ."""
+    following = asyncio.ensure_future(house.tier.follow())
+    async with asyncio.timeout(10):
+        while house.tier.shown()["told_apart"] != told_apart:  # noqa: ASYNC110  (what it hears, it says to nobody)
+            await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.wait({following})
+
+
+def test_an_entry_that_is_reported_at_one_process_is_wrong_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "FOLLOW_EVERY_S", 0.01)
+    shelf = MemoryShelf()
+
+    async def scene(house: House) -> None:
+        other = House(shelf=shelf)
+        await other.begin()
+        # What was reported once can be reported again, when it served others.
+        for told, text in enumerate((SAME, f"{SAME} please"), start=1):
+            for each in (house, other):
+                await each.fetch(ASKED)
+            assert answered(await house.ask(text)) == ASKED
+            # It knows of nobody whom that served there: the entry itself is wrong.
+            assert await other.tier.verdict(key_of(ASKED)[:16], False) == 1
+            await followed(house, told_apart=told)
+            assert await house.ask(text) is Apart.TOLD_APART
+        # What it found wrong by that, all hear of.
+        await followed(other, told_apart=2)
+        await other.fetch(ASKED)
+        assert await other.ask(SAME) is Apart.TOLD_APART
+
+    play(scene, shelf=shelf)
 
 
 def test_no_number_of_answers_is_told_to_other_processes_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

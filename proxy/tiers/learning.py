@@ -6,7 +6,10 @@ It lies beside the entries, for those who come later and for those who answer at
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,8 +40,14 @@ MAX_EMBEDDED_CHARS = 2000
 FOLLOW_EVERY_S = 2.0
 """How long another process may go on to serve what was reported as wrong here."""
 
+MAX_REPORTED = 256
+"""So many entries of which somebody said that they served wrongly are told to other processes, the latest."""
+
 MAX_ATTEMPTS = 8
 """So often it is tried to add what was learned to what others are adding to at the same time."""
+
+_KEY = re.compile(r"[0-9a-f]{8,64}")
+"""What a key, or the beginning of one, looks like."""
 
 
 @dataclass(slots=True)
@@ -84,6 +93,8 @@ class Learning:
         """What all have learned, as it was last read or written; None until it was read once."""
         self._written = b""
         """What was last to be written down, whether that was said to have failed or not."""
+        self._reported: OrderedDict[str, str] = OrderedDict()
+        """What entries' keys begin with that were said to have served wrongly, by the id of the report."""
         self.counts: dict[str, int] = dict.fromkeys(["served", "remembered", "compared", "same", "different"], 0)
 
     def __repr__(self) -> str:
@@ -110,9 +121,25 @@ class Learning:
                 learned = await asyncio.to_thread(json.loads, kept)
                 self.bar.restore(learned["bar"])
                 self.pairs.restore(learned["apart"], learned.get("said"))
+                self._hear(learned.get("reported"))
             except (ValueError, KeyError, TypeError):
                 log.warning("what the semantic tier had learned cannot be read; it begins anew")
         self._taken_up = kept
+
+    def _hear(self, reported: object) -> None:
+        """What this process served from entries that were reported at another was wrong."""
+        for each in reported if isinstance(reported, list) else ():
+            match each:
+                case [str() as report, str() as name] if report not in self._reported:
+                    self._report(report, name)
+                    self._judge(self.pairs.served(name), right=False)
+                case _:
+                    pass
+
+    def _report(self, report: str, name: str) -> None:
+        self._reported[report] = name
+        if len(self._reported) > MAX_REPORTED:
+            self._reported.popitem(last=False)
 
     def _learned_by_all(self, octets: bytes) -> None:
         """What was to be written down is."""
@@ -128,6 +155,8 @@ class Learning:
                 # Where the store fails, whatever else needs it says so.
                 with suppress(CacheError):
                     await self.take_up()
+                    if self.pairs.news:
+                        await self.write_down()
 
     def served(self, found: Recalled) -> None:
         """*found* is given."""
@@ -181,7 +210,8 @@ class Learning:
             try:
                 for _ in range(MAX_ATTEMPTS):
                     await self._take_up()
-                    learned = {"bar": self.bar.dumped(), **self.pairs.dumped()}
+                    reported = [list(each) for each in self._reported.items()]
+                    learned = {"bar": self.bar.dumped(), **self.pairs.dumped(), "reported": reported}
                     self._written = (await asyncio.to_thread(json.dumps, learned)).encode()
                     if await self._shelf.replace(self._name(), self._written, instead_of=self._taken_up or None):
                         self._learned_by_all(self._written)
@@ -195,22 +225,29 @@ class Learning:
         What was wrong is never served again. How many answers that concerns.
         """
         concerned = self.pairs.served(name) or await self._served_elsewhere(name)
+        self._judge(concerned, right=right)
+        by_key = not concerned or concerned[0].cached.startswith(name)
+        if by_key and not right and _KEY.fullmatch(name):
+            # Others may have served from it, too.
+            self._report(secrets.token_hex(8), name)
+        if concerned or not right:
+            await self.write_down()
+        return len(concerned)
+
+    def _judge(self, concerned: Sequence[Served], *, right: bool) -> None:
         for each in concerned:
             if not right:
                 self.pairs.tell_apart(each.asked, each.cached, said=True)
             self.bar.judged(each.kind, each.score, right=right)
-        if concerned:
-            await self.write_down()
-        return len(concerned)
 
-    async def _served_elsewhere(self, name: str) -> list[Served]:
+    async def _served_elsewhere(self, name: str) -> Sequence[Served]:
         """What another process gave under the id *name*, which one is enough to know."""
         try:
             found = await self._given.find(name) if self._given is not None else None
         except CacheError as error:
             self._fault(error)
-            return []
-        return [found] if found is not None else []
+            return ()
+        return (found,) if found is not None else ()
 
 
 def _texts(entry: Entry, other: Entry) -> tuple[str | None, str | None]:

@@ -71,6 +71,11 @@ class Pairs:
         """How many pairs are known to differ."""
         return len(self._said) + len(self._apart)
 
+    @property
+    def news(self) -> bool:
+        """Whether it is known of any pair here alone that somebody told it apart."""
+        return any(self._unwritten.values())
+
     def alias(self, asked: Key) -> Alias | None:
         """What was decided for this very question."""
         found = self._aliases.get(asked)
