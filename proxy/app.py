@@ -30,6 +30,7 @@ from proxy.pages.doors import Doors
 from proxy.pipeline import Pipeline
 from proxy.ports import Dialect
 from proxy.providers import fleet
+from proxy.providers.hearsay import Hearsay
 from proxy.providers.routing import DEFAULT, Way, routing
 from proxy.semantic.bars import Bar, bar
 from proxy.semantic.explaining import Explaining
@@ -74,9 +75,12 @@ class App:
             spend=self.budgets.spend if self.budgets is not None else None,
         )
         self.chronicle = Chronicle(self.ledger, kept.tallies, kept.shelf, tasks=self.tasks, shared=kept.lasting)
+        self.hearsay = Hearsay()
         self.upstreams = {
-            DEFAULT: fleet.opened(config.upstream, credentials.get(DEFAULT)),
-            **{name: fleet.opened(each, credentials.get(name)) for name, each in config.upstreams.items()},
+            DEFAULT: fleet.opened(config.upstream, credentials.get(DEFAULT), self.hearsay),
+            **{
+                name: fleet.opened(each, credentials.get(name), self.hearsay) for name, each in config.upstreams.items()
+            },
         }
         self.exact = ExactTier(self.storage.store, now=time.time, stale=freshness.grace_s(config.cache) > 0)
         secret = config.cache.secret.encode() or secrets.token_bytes(32)
@@ -268,6 +272,7 @@ class App:
             self._listener.close()
         if not await self.server.drain(wait_s=drain_s):
             log.warning("closed with answers still under way after %g s (server.drain_s)", drain_s)
+        self.hearsay.close()
         await self._landed()
         await self.chronicle.close()
         if self.budgets is not None:

@@ -48,6 +48,8 @@ def _work(config: Config, post: Post | None) -> None:
 async def _serve(config: Config, post: Post | None) -> None:
     app = App(config)
     port = await app.open(port=post.port if post is not None else None)
+    if post is not None:
+        app.hearsay.open(post.line)
     _calm_collector()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from proxy.errors import AskonceError
+from proxy.providers.hearsay import Line, lines
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Post:
     supervisor: int
     """A descriptor that can be read when the supervisor has ended, however it did."""
     tell: int
+    line: Line
+    """To the other workers."""
 
     def ready(self, line: str) -> None:
         """The worker takes connections; *line* is what the user is told when all do."""
@@ -48,6 +51,7 @@ class Post:
 class _Worker:
     pid: int
     started: float
+    place: int
 
 
 class Supervisor:
@@ -64,7 +68,7 @@ class Supervisor:
         self._told = b""
         self._announced = False
         self._alive = self._ready = -1
-        self._post = Post(port=port, supervisor=-1, tell=-1)
+        self._posts: list[Post] = []
 
     def __repr__(self) -> str:
         return f"<Supervisor, {len(self._workers)} of {self._count} workers>"
@@ -75,12 +79,13 @@ class Supervisor:
         Raises:
             AskonceError: the address cannot be listened on, or the workers cannot start.
         """
-        with _reserved(self._host, self._port) as reserved:
+        with _reserved(self._host, self._port) as reserved, lines(self._count) as between:
             # Nobody writes to the one: it ends when the supervisor does. Workers write to the other.
             ended, self._alive = os.pipe()
             self._ready, tell = os.pipe()
             os.set_blocking(self._ready, False)
-            self._post = Post(port=reserved.getsockname()[1], supervisor=ended, tell=tell)
+            port = reserved.getsockname()[1]
+            self._posts = [Post(port=port, supervisor=ended, tell=tell, line=line) for line in between]
             signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
             while True:
                 self._start_missing()
@@ -92,12 +97,13 @@ class Supervisor:
 
     def _start_missing(self) -> None:
         while len(self._workers) < self._count and time.monotonic() >= self._next_start:
+            place = min({*range(self._count)} - {worker.place for worker in self._workers.values()})
             pid = os.fork()
             if pid == 0:
-                self._be_worker()
-            self._workers[pid] = _Worker(pid, time.monotonic())
+                self._be_worker(place)
+            self._workers[pid] = _Worker(pid, time.monotonic(), place)
 
-    def _be_worker(self) -> None:
+    def _be_worker(self, place: int) -> None:
         """Never returns."""
         status = 1
         try:
@@ -105,7 +111,7 @@ class Supervisor:
             os.close(self._ready)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
-            self._work(self._post)
+            self._work(self._posts[place])
             status = 0
         except AskonceError as error:
             sys.stderr.write(f"askonce: {error}\n")

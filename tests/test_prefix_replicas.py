@@ -16,6 +16,7 @@ from proxy.prefix.chain import Chain, chain_of
 from proxy.prefix.prompt import Part, Prompt, Segment
 from proxy.prefix.replicas import Load, Replicas, Routing
 from proxy.providers import fleet
+from proxy.providers.hearsay import Hearsay
 from proxy.settings import UpstreamSettings
 from tests import answers, raw_client
 from tests.proxy_process import ProxyProcess
@@ -81,6 +82,53 @@ def test_no_replica_is_crowded_whatever_it_holds() -> None:
     assert max(got.count(n) for n in range(4)) <= 1.5 * 10 + 3
 
 
+def test_what_another_process_sent_is_held_and_waits() -> None:
+    here, there = replicas(2), replicas(2)
+    prompt = chain("s" * 8000)
+    number = there.choose(prompt)
+    load = there.began(number, prompt)
+    here.heard(number, prompt, load)
+    # What waits there takes longer than computing it elsewhere.
+    assert here.choose(chain("s" * 8000, "next")) == 1 - number
+    assert here.all[number].holds(prompt) == 8000
+    assert here.all[number].under_way == 0
+    # Its own prompt is behind that one: once its answer begins, nothing waits any more.
+    here.answered(number, here.began(number, chain("s" * 8000, "next")), seconds=None)
+    assert here.choose(chain("s" * 8000, "last")) == number
+    heard = here.heard(number, chain("t" * 80000), Load(fresh=20000))
+    assert here.choose(chain("s" * 8000, "behind it")) == 1 - number
+    here.heard_answered(number, heard)
+    assert here.choose(chain("s" * 8000, "after it")) == number
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=80))
+def test_answers_in_any_order_leave_no_queue_behind(steps_: list[tuple[int, bool]]) -> None:
+    clock = Clock()
+    known = replicas(2, clock=clock)
+    waiting: list[tuple[int, Load]] = []
+    for n, begins in steps_:
+        clock.now += 0.1
+        if begins or not waiting:
+            prompt = chain(f"{n}" * 4000)
+            number = known.choose(prompt)
+            waiting.append((number, known.began(number, prompt)))
+        else:
+            number, load = waiting.pop(n % len(waiting))
+            known.answered(number, load, seconds=1.0)
+            known.ended(number)
+    for number, load in waiting:
+        known.answered(number, load, seconds=1.0)
+        known.ended(number)
+    assert all(each.busy_until <= clock.now and not each.under_way for each in known.all)
+
+
+def test_how_fast_a_replica_is_goes_round() -> None:
+    known = replicas(2)
+    for n in range(100):
+        known.heard(0, chain(f"{n}"), Load(fresh=1, speed=5000.0))
+    assert 4900 < known.all[0].speed < 5100
+
+
 def test_round_robin_is_round() -> None:
     known = replicas(3, Routing.ROUND_ROBIN)
     got = [known.choose(chain("x")) for _ in range(9)]
@@ -131,12 +179,12 @@ def test_one_that_fails_is_left_out_and_comes_back_slowly() -> None:
     known = replicas(2, clock=clock)
     for _ in range(3):
         known.began(0, None)
-        known.failed(0)
+        known.failed(0, Load())
         known.ended(0)
     assert {known.choose(chain(f"{n}" * 900)) for n in range(50)} == {1}
     clock.now = 6.0
     assert 0 in {known.choose(chain(f"{n}" * 900)) for n in range(50)}
-    known.failed(0)
+    known.failed(0, Load())
     clock.now = 12.0
     assert {known.choose(chain(f"{n}" * 900)) for n in range(50)} == {1}
     clock.now = 17.0
@@ -151,7 +199,7 @@ def test_where_all_fail_all_are_asked() -> None:
     known = replicas(2)
     for number in (0, 1):
         for _ in range(3):
-            known.failed(number)
+            known.failed(number, Load())
     assert known.choose(chain("x")) in (0, 1)
     assert known.choose(None, without=frozenset({0})) == 1
 
@@ -167,8 +215,8 @@ def test_a_memory_is_mirrored_within_its_size(given_: list[tuple[int, int]]) -> 
 
 
 def test_without_replicas_there_is_no_fleet() -> None:
-    assert "Fleet" not in repr(fleet.opened(UpstreamSettings()))
-    assert "Fleet of [" in repr(fleet.opened(UpstreamSettings(replicas=("http://b:1",))))
+    assert "Fleet" not in repr(fleet.opened(UpstreamSettings(), None, Hearsay()))
+    assert "Fleet of [" in repr(fleet.opened(UpstreamSettings(replicas=("http://b:1",)), None, Hearsay()))
 
 
 # --- through the proxy -----------------------------------------------------------------------------------------------
@@ -180,8 +228,10 @@ def providers() -> Iterator[list[ScriptedProvider]]:
         yield [stack.enter_context(ScriptedProvider()) for _ in range(3)]
 
 
-def started(tmp_path: Path, first: str, *others: str, routing: str = "prefix") -> ProxyProcess:
-    settings = {"upstream.replicas": ",".join(others), "upstream.routing": routing}
+def started(tmp_path: Path, first: str, *others: str, routing: str = "prefix", workers: int = 1) -> ProxyProcess:
+    settings = {"upstream.replicas": ",".join(others), "upstream.routing": routing, "server.workers": f"{workers}"}
+    if workers > 1:
+        settings |= {"store.kind": "sqlite", "store.path": str(tmp_path / "askonce.db")}
     return ProxyProcess(first, tmp_path / "proxy.log", settings=settings)
 
 
@@ -189,12 +239,17 @@ def ask(proxy: ProxyProcess, text: str, question: str) -> raw_client.RawAnswer:
     turns = [{"role": "system", "content": text}, {"role": "user", "content": question}]
     body = json.dumps({"model": "m", "messages": turns}).encode()
     fields = (("Content-Type", "application/json"),)
-    return raw_client.exchange(proxy.address, raw_client.request("POST", "/v1/chat/completions", fields, body))
+    octets = raw_client.request("POST", "/v1/chat/completions", fields, body)
+    # A connection each: of several workers any gets it.
+    return raw_client.exchange(proxy.address, octets, keep=False)
 
 
 @pytest.mark.proxy_only
-def test_prompts_stay_with_the_replica_that_knows_them(providers: list[ScriptedProvider], tmp_path: Path) -> None:
-    with started(tmp_path, *(each.origin for each in providers)) as proxy:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_prompts_stay_with_the_replica_that_knows_them(
+    providers: list[ScriptedProvider], tmp_path: Path, workers: int
+) -> None:
+    with started(tmp_path, *(each.origin for each in providers), workers=workers) as proxy:
         texts = [f"Application {n}. {MANUAL[n * 100 :]}" for n in range(3)]
         for number in range(10):
             for text in texts:

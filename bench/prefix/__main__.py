@@ -20,6 +20,8 @@ ENGINES = 4
 HOLDS = 150_000
 """Tokens that each engine's memory holds."""
 
+PROCESSES = 4
+
 ROUND_ROBIN_S = 1.06
 """How loaded the engines are, by the mean wait of round robin: as published for such traffic."""
 
@@ -60,6 +62,8 @@ def replicas(given: list[Sent], *, speed: float) -> list[Waits]:
     shared = partial(contests.one_memory, given, count=ENGINES, tokens_per_s=speed)
     return [
         *[fleet(each) for each in Routing],
+        fleet(Routing.PREFIX, processes=PROCESSES, told=False),
+        fleet(Routing.PREFIX, processes=PROCESSES),
         shared("bound, one memory of all", holds=ENGINES * HOLDS),
         shared("bound, boundless", holds=None),
     ]

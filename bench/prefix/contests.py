@@ -146,30 +146,51 @@ class Waits:
     """Tokens computed, as a share of all."""
 
 
-def engines(sent: list[Sent], routing: Routing, *, count: int, tokens_per_s: float, holds: int) -> Waits:
-    """*count* replicas; the router hears of each first token when it is there."""
+def engines(
+    sent: list[Sent],
+    routing: Routing,
+    *,
+    count: int,
+    tokens_per_s: float,
+    holds: int,
+    processes: int = 1,
+    told: bool = True,
+) -> Waits:
+    """*count* replicas; the router hears of each first token when it is there.
+
+    Of several *processes* each gets every so many requests by chance; *told*: and hears what the others send where.
+    """
     now = [0.0]
-    router = Replicas(count, routing=routing, tokens=holds, now=lambda: now[0], chance=random.Random(5).random)
+    routers = [
+        Replicas(count, routing=routing, tokens=holds, now=lambda: now[0], chance=random.Random(5 + number).random)
+        for number in range(processes)
+    ]
     fleet = [Engine(tokens_per_s=tokens_per_s, holds=holds) for _ in range(count)]
-    coming: list[tuple[float, int, int, Load, float]] = []
-    turn = itertools.count()
+    coming: list[tuple[float, int, Replicas, int, Load, float, list[tuple[Replicas, Load]]]] = []
+    turn, chance = itertools.count(), random.Random(1)
     waits, computed = [], 0
     for each in sent:
         while coming and coming[0][0] <= each.at_s:
-            moment, _, number, load, began = heapq.heappop(coming)
+            moment, _, router, number, load, began, heard = heapq.heappop(coming)
             now[0] = moment
             router.answered(number, load, seconds=moment - began)
             router.ended(number)
+            for other, known in heard:
+                other.heard_answered(number, known)
         now[0] = each.at_s
+        router = chance.choice(routers)
         number = router.choose(each.chain)
         load = router.began(number, each.chain)
+        others = [other for other in routers if told and other is not router]
+        heard = [(other, other.heard(number, each.chain, load)) for other in others]
         first, really = fleet[number].ask(each)
         computed += really
         waits.append(first - each.at_s)
-        heapq.heappush(coming, (first, next(turn), number, load, each.at_s))
+        heapq.heappush(coming, (first, next(turn), router, number, load, each.at_s, heard))
     waits.sort()
     total = sum(each.tokens for each in sent)
-    return Waits(str(routing), statistics.fmean(waits), waits[int(len(waits) * 0.99)], computed / total)
+    shared = f", {processes} processes" + ("" if told else " apart") if processes > 1 else ""
+    return Waits(f"{routing}{shared}", statistics.fmean(waits), waits[int(len(waits) * 0.99)], computed / total)
 
 
 def speed_for(sent: list[Sent], *, mean_s: float, count: int, holds: int) -> float:

@@ -67,6 +67,10 @@ class Load:
     """Tokens to compute."""
     expected_s: float = 0.0
     """Until its answer begins, what was sent before it included."""
+    upto: int = 0
+    """Tokens that were ever sent to the replica to compute, these included."""
+    speed: float = SPEED
+    """At which it is expected to, in tokens a second."""
 
 
 class Replica:
@@ -76,6 +80,7 @@ class Replica:
         "_capacity",
         "_held",
         "_octets",
+        "asked",
         "back_at",
         "busy_until",
         "computing",
@@ -94,6 +99,8 @@ class Replica:
         self._octets = 0
         self.busy_until = -math.inf
         """When it should have computed all that was sent to it."""
+        self.asked = 0
+        """Tokens that it was ever sent to compute."""
         self.computing = 0
         """Prompts whose answers have not begun."""
         self.under_way = 0
@@ -212,15 +219,34 @@ class Replicas:
         if chain is not None:
             fresh = (chain.octets - replica.holds(chain)) // OCTETS_PER_TOKEN
             replica.take(chain)
+        wait_s = self._queued(replica, fresh)
+        replica.computing += 1
+        replica.under_way += 1
+        return Load(fresh=fresh, expected_s=wait_s, upto=replica.asked, speed=replica.speed)
+
+    def heard(self, number: int, chain: Chain, load: Load) -> Load:
+        """Another process sent *chain* to replica *number*, which means *load* for it; and here what is returned."""
+        replica = self.all[number]
+        replica.take(chain)
+        # Whoever sends there knows how fast it is better than one who may not have for long.
+        replica.speed = max(SLOWEST, replica.speed * (load.speed / replica.speed) ** LEARNING)
+        self._queued(replica, load.fresh)
+        return Load(fresh=load.fresh, upto=replica.asked)
+
+    def heard_answered(self, number: int, load: Load) -> None:
+        """Replica *number* no longer computes *load*, of which was heard."""
+        self._computed(self.all[number], load)
+
+    def _queued(self, replica: Replica, fresh: int) -> float:
+        """So many tokens more wait at *replica*; seconds until they should be computed."""
         now = self._now()
         work_s = fresh / replica.speed
         wait_s = max(0.0, replica.busy_until - now) + work_s
         replica.busy_until = now + wait_s
         replica.work.beat(now, times=work_s)
-        replica.computing += 1
-        replica.under_way += 1
+        replica.asked += fresh
         replica.sent += 1
-        return Load(fresh=fresh, expected_s=wait_s)
+        return wait_s
 
     def answered(self, number: int, load: Load, *, seconds: float | None) -> None:
         """Its answer to a prompt begins, after *seconds* where that tells how fast it computes."""
@@ -229,27 +255,27 @@ class Replicas:
             # Twice as long as expected is half as fast; no single answer says more than that.
             off = min(2.0, max(0.5, load.expected_s / seconds))
             replica.speed = max(SLOWEST, replica.speed * off**LEARNING)
-        self._begun(replica)
+        replica.computing = max(0, replica.computing - 1)
+        self._computed(replica, load)
         if replica.ejections:
             replica.back_at = self._now()
         replica.faults = replica.ejections = 0
         replica.ejected_until = 0.0
 
-    def _begun(self, replica: Replica) -> None:
-        """One prompt less that it computes; where that was the last it is free, whatever was expected."""
-        replica.computing -= 1
-        now = self._now()
-        if replica.computing <= 0:
-            replica.computing, replica.busy_until = 0, now
+    def _computed(self, replica: Replica, load: Load) -> None:
+        """It no longer computes *load*, nor what was sent before it: what came after that is all that waits."""
+        left_s = (replica.asked - load.upto) / replica.speed
+        replica.busy_until = min(replica.busy_until, self._now() + left_s)
 
     def ended(self, number: int) -> None:
         """An answer of replica *number* is over, however it ended."""
         self.all[number].under_way -= 1
 
-    def failed(self, number: int) -> None:
+    def failed(self, number: int, load: Load) -> None:
         """Replica *number* could not be asked, or said that it cannot answer."""
         replica = self.all[number]
-        self._begun(replica)
+        replica.computing = max(0, replica.computing - 1)
+        self._computed(replica, load)
         replica.faults += 1
         if replica.faults >= FAULTS_TO_EJECT:
             replica.ejections += 1

@@ -17,6 +17,7 @@ from proxy.ports import Upload
 from proxy.prefix.chain import Chain, chain_of
 from proxy.prefix.prompt import prompt_of
 from proxy.prefix.replicas import Replicas, Routing
+from proxy.providers.hearsay import Hearsay
 from proxy.providers.provider import Answer
 from proxy.providers.upstream import Upstream
 from proxy.settings import UpstreamSettings
@@ -43,7 +44,7 @@ _DIALECTS = {
 class Fleet:
     """Asks one of several upstreams that are the same to the outside."""
 
-    def __init__(self, settings: UpstreamSettings, credential: Credential | None = None) -> None:
+    def __init__(self, settings: UpstreamSettings, credential: Credential | None, hearsay: Hearsay) -> None:
         self._upstreams = [
             Upstream(replace(settings, url=url), credential) for url in (settings.url, *settings.replicas)
         ]
@@ -56,6 +57,9 @@ class Fleet:
             now=time.monotonic,
             chance=random.random,
         )
+        self._hearsay = hearsay
+        self._number = hearsay.join(self.replicas.heard, self.replicas.heard_answered)
+        self._tells = settings.routing != Routing.ROUND_ROBIN
 
     def __repr__(self) -> str:
         return f"<Fleet of {self._upstreams!r}>"
@@ -100,10 +104,13 @@ class Fleet:
     ) -> Answer:
         started = time.perf_counter()
         load = self.replicas.began(number, chain)
+        told = None
+        if chain is not None and self._tells:
+            told = self._hearsay.tell_sent(self._number, number, chain, load)
         try:
             answer = await self._upstreams[number].ask(method, target, fields, body, keep=keep, bare=bare)
         except (Unreachable, Broke):
-            self.replicas.failed(number)
+            self.replicas.failed(number, load)
             self.replicas.ended(number)
             raise
         except BaseException:
@@ -111,8 +118,11 @@ class Fleet:
             self.replicas.answered(number, load, seconds=None)
             self.replicas.ended(number)
             raise
+        finally:
+            if told is not None:
+                self._hearsay.tell_answered(told)
         if answer.status in UNABLE:
-            self.replicas.failed(number)
+            self.replicas.failed(number, load)
         else:
             # The head of a whole answer comes at its end: it tells how long the answer is, not the prompt.
             self.replicas.answered(number, load, seconds=time.perf_counter() - started if streams else None)
@@ -149,6 +159,6 @@ def _chain(dialect: str, body: bytes) -> tuple[Chain | None, bool]:
     return chain_of(prompt, salt=salt), request.get("stream") is True
 
 
-def opened(settings: UpstreamSettings, credential: Credential | None = None) -> Upstream | Fleet:
-    """What stands for the upstream that *settings* describe."""
-    return Fleet(settings, credential) if settings.replicas else Upstream(settings, credential)
+def opened(settings: UpstreamSettings, credential: Credential | None, hearsay: Hearsay) -> Upstream | Fleet:
+    """What stands for the upstream that *settings* describe; of its replicas *hearsay* tells other processes."""
+    return Fleet(settings, credential, hearsay) if settings.replicas else Upstream(settings, credential)
