@@ -18,7 +18,7 @@ from proxy.errors import ModelError
 from proxy.model import Judgement, Neighbour
 from proxy.semantic.calibration import shipped_prior
 from proxy.verifier import cross, stages
-from proxy.verifier.features import NAMES, features
+from proxy.verifier.features import NAMES, features, side
 from proxy.verifier.stages import Stages
 from proxy.verifier.trees import Trees
 
@@ -110,9 +110,8 @@ def test_what_the_trees_see_does_not_depend_on_which_text_was_first(one: str, ot
         readings = staged.encoder.read([asked, cached])
         parsed = [guards.parse(text) for text in (asked, cached)]
         fired = guards.fired(parsed[0], parsed[1])
-        rows.append(
-            features(staged.encoder, (readings[0], parsed[0]), (readings[1], parsed[1]), cosine=0.5, fired=fired)
-        )
+        sides = [side(staged.encoder, *both) for both in zip(readings, parsed, strict=True)]
+        rows.append(features(sides[0], sides[1], cosine=0.5, fired=fired))
     assert rows[0].shape == (len(NAMES),)
     assert np.isfinite(rows[0]).all()
     assert np.allclose(rows[0], rows[1], atol=1e-3)

@@ -19,7 +19,7 @@ from proxy import guards
 from proxy.encoder import encoder as encoding
 from proxy.encoder.encoder import Encoder
 from proxy.verifier.cross import cross
-from proxy.verifier.features import features
+from proxy.verifier.features import features, side
 from proxy.verifier.trees import Trees
 from train.corpus import Pair, lines, plain
 
@@ -56,7 +56,7 @@ class Scorer:
         fired = guards.fired(mine, theirs)
         vetoed = bool(guards.vetoes(mine, theirs, fired))
         cosine = float(one.vector @ other.vector)
-        numbers = features(self.model, (one, mine), (other, theirs), cosine=cosine, fired=fired)
+        numbers = features(side(self.model, one, mine), side(self.model, other, theirs), cosine=cosine, fired=fired)
         self.seen.append(numbers)
         fast = self.trees.logit(numbers)
         logit = self.cross.logit(other, one) if full and self.cross and not vetoed else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from proxy import guards
 from proxy.encoder.encoder import Encoder
-from proxy.verifier.features import NAMES, features
+from proxy.verifier.features import NAMES, features, side
 from train.corpus import Pair
 
 CHUNK = 128
@@ -37,5 +37,7 @@ def measured(pairs: Sequence[Pair], encoder: Encoder) -> Measured:
             fired = guards.fired(one, other)
             vetoed[at] = bool(guards.vetoes(one, other, fired))
             cosine = float(read[pair.b].vector @ read[pair.a].vector)
-            rows[at] = features(encoder, (read[pair.b], one), (read[pair.a], other), cosine=cosine, fired=fired)
+            rows[at] = features(
+                side(encoder, read[pair.b], one), side(encoder, read[pair.a], other), cosine=cosine, fired=fired
+            )
     return Measured(rows, np.array([pair.label for pair in pairs]), vetoed)

@@ -228,9 +228,10 @@ def _count_of_opposites(asked: Parsed, cached: Parsed) -> int:
 
 
 def _prefixed(word: str, other: str) -> bool:
-    return len(word) > 3 and any(
-        other == prefix + word for prefix in NEGATING_PREFIXES if len(prefix) > 1 or len(word) > 6
-    )
+    if len(word) <= 3 or not other.endswith(word):
+        return False
+    prefix = other[: -len(word)]
+    return prefix in NEGATING_PREFIXES and (len(prefix) > 1 or len(word) > 6)
 
 
 def _raw(parsed: Parsed, wanted: str) -> str:

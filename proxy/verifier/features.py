@@ -1,6 +1,7 @@
 """What can be said in numbers about two texts: how well their words find each other, and which guards fired."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -68,21 +69,45 @@ NAMES = (
 """The name of each number, in order."""
 
 
-def features(
-    encoder: Encoder,
-    asked: tuple[Reading, Parsed],
-    cached: tuple[Reading, Parsed],
-    *,
-    cosine: float,
-    fired: Sequence[Veto],
-) -> Array:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One text of a pair: what is the same whatever it is compared with."""
+
+    reading: Reading
+    parsed: Parsed = field(repr=False)
+    weight: Array = field(repr=False)
+    """How much each token says."""
+    static: Array = field(repr=False)
+    """A row of length 1 for each token: its word alone, without its surroundings."""
+    middle: Array = field(repr=False)
+    last: Array = field(repr=False)
+    mean: Array = field(repr=False)
+    """The weighted mean of ``static``, of length 1."""
+    trigrams: frozenset[str] = field(repr=False)
+
+
+def side(encoder: Encoder, reading: Reading, parsed: Parsed) -> Side:
+    """*reading* and *parsed* of one text, made ready."""
+    weight, static = _weights(reading), _static(encoder, reading)
+    return Side(
+        reading=reading,
+        parsed=parsed,
+        weight=weight,
+        static=static,
+        middle=reading.middle.astype(np.float32),
+        last=reading.last.astype(np.float32),
+        mean=_mean(static, weight),
+        trigrams=_trigrams(parsed),
+    )
+
+
+def features(asked: Side, cached: Side, *, cosine: float, fired: Sequence[Veto]) -> Array:
     """The numbers about one pair, as ``NAMES`` has them."""
-    (one, mine), (other, theirs) = asked, cached
-    weight, their_weight = _weights(one), _weights(other)
-    static, their_static = _static(encoder, one), _static(encoder, other)
-    last = one.last.astype(np.float32) @ other.last.astype(np.float32).T
-    middle = one.middle.astype(np.float32) @ other.middle.astype(np.float32).T
-    plain = static @ their_static.T
+    one, other, mine, theirs = asked.reading, cached.reading, asked.parsed, cached.parsed
+    weight, their_weight = asked.weight, cached.weight
+    last = asked.last @ cached.last.T
+    middle = asked.middle @ cached.middle.T
+    plain = asked.static @ cached.static.T
     paired: list[tuple[float, float]] = []
     for table in (last, middle, plain):
         here, there = _found(table, weight), _found(table.T, their_weight)
@@ -110,10 +135,10 @@ def features(
     inversions, in_order = _order(mine.content, theirs.content)
     single = [
         cosine,
-        float(_mean(static, weight) @ _mean(their_static, their_weight)),
+        float(asked.mean @ cached.mean),
         _jaccard(mine.known, theirs.known),
         _jaccard(frozenset(mine.content), frozenset(theirs.content)),
-        _jaccard(_trigrams(mine), _trigrams(theirs)),
+        _jaccard(asked.trigrams, cached.trigrams),
         inversions,
         in_order,
         min(len(mine.words), len(theirs.words)) / max(1, len(mine.words), len(theirs.words)),

@@ -19,7 +19,7 @@ from proxy.errors import ModelError
 from proxy.guards import Parsed
 from proxy.model import Judgement, Neighbour
 from proxy.verifier.cross import Cross, cross
-from proxy.verifier.features import NAMES, SCHEMA, features
+from proxy.verifier.features import NAMES, SCHEMA, features, side
 from proxy.verifier.trees import Trees
 
 TREES = "verifier_trees.npz"
@@ -66,6 +66,7 @@ class Stages:
         The cross-encoder is asked about one of them, the best so far; no other one scores above what it says.
         """
         readings = self.encoder.read([asked, *(neighbour.text for neighbour in neighbours)])
+        mine = side(self.encoder, readings[0], parsed[0])
         found: list[Judgement] = []
         logits: list[float] = []
         cosines: list[float] = []
@@ -75,7 +76,7 @@ class Stages:
             vetoes = guards.vetoes(parsed[0], theirs, fired)
             # The model's own cosine, whoever found the neighbour: the trees know no other embedder's.
             cosine = float(readings[0].vector @ reading.vector)
-            numbers = features(self.encoder, (readings[0], parsed[0]), (reading, theirs), cosine=cosine, fired=fired)
+            numbers = features(mine, side(self.encoder, reading, theirs), cosine=cosine, fired=fired)
             cosines.append(cosine)
             same_words.append(bool(numbers[SAME_WORDS] > 1 - 1e-6))
             logit = self.trees.logit(numbers)
