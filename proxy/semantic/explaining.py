@@ -12,7 +12,8 @@ from proxy.ports import Dialect, Embedder, Verifier
 from proxy.semantic import question
 from proxy.semantic.bars import Bar, Passage
 from proxy.settings import SemanticSettings
-from proxy.tiers.semantic import FLOOR, LENGTHS, SLACK_CHARS
+from proxy.tiers.neighbourhood import FLOOR
+from proxy.tiers.semantic import LENGTHS, SLACK_CHARS
 from proxy.values import value
 
 MAX_DIFFERENCES = 50

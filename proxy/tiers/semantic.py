@@ -10,9 +10,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-
-import numpy as np
 
 from proxy.call import Candidate
 from proxy.errors import CacheError, told
@@ -26,31 +23,16 @@ from proxy.tasks import Tasks
 from proxy.tiers import guarded
 from proxy.tiers.given import Given
 from proxy.tiers.learning import Learning, Near
+from proxy.tiers.neighbourhood import FLOOR, NEAREST, Neighbourhood
 from proxy.tiers.pairs import Alias
-from proxy.tiers.questions import Known, Questions
+from proxy.tiers.questions import Known
 
 log = logging.getLogger(__name__)
 
 NAME = "semantic"
 
-FLOOR = 0.70
-"""No neighbour below this cosine is looked at. It decides nothing: near misses are nearer than many paraphrases."""
-
-NEAREST = 3
-"""How many neighbours are looked at."""
-
-MAX_CATCHING_UP = 7
-"""Questions without a vector that are embedded along with one that is asked in their scope."""
-
-MAX_BATCH = 16
-MAX_WAITING = 4096
-"""Questions that wait to be embedded in the background; those above it wait for somebody to ask in their scope."""
-
 LENGTHS, SLACK_CHARS = 3, 60
 """A question answers none that is so many times shorter: long texts can be made to lie near to anything."""
-
-TOLERANCE = 1e-3
-"""How far the length of a kept vector may be from 1."""
 
 RECENT = 1000
 """Look-ups whose times are remembered."""
@@ -106,14 +88,13 @@ class SemanticTier:
         self._settings = settings
         self._embedder = embedder
         self._verifier = verifier
-        self._index = index
         self._store = store
         self._bar = bar
-        self._tasks = tasks
         self._keeps_vectors = keeps_vectors
         self._now = now
         self._chance = chance
-        self._questions = Questions()
+        self._around = Neighbourhood(embedder=embedder, index=index, store=store, tasks=tasks, fault=self._fault)
+        self._questions = self._around.questions
         self._learning = Learning(
             # Scores of two verifiers are not comparable, and neither are thresholds of two policies.
             lambda: f"semantic:{settings.policy}:{verifier.identity}:{embedder.identity}",
@@ -126,9 +107,6 @@ class SemanticTier:
             fault=self._fault,
         )
         self._pairs = self._learning.pairs
-        self._waiting: dict[Key, Known] = {}
-        """Questions that are to be embedded in the background."""
-        self._placing = False
         self._began = False
         self._faulty = False
         self.missing = ""
@@ -136,7 +114,7 @@ class SemanticTier:
         self.verdicts: dict[str, int] = dict.fromkeys(["right", "wrong"], 0)
         self.aparts: dict[Apart, int] = dict.fromkeys(Apart, 0)
         self._times_s: deque[float] = deque(maxlen=RECENT)
-        store.watch(self._gone)
+        store.watch(self._around.gone)
 
     def __repr__(self) -> str:
         return f"<SemanticTier {self.state}, {self._questions!r}>"
@@ -153,25 +131,24 @@ class SemanticTier:
         except CacheError as error:
             self.missing = told(error)
             return
-        self._began = True
+        self._began = self._around.ready = True
         try:
             await self._recover()
         except CacheError as error:
             self._fault(error)
-        self._place()
+        self._around.place()
 
     async def _recover(self) -> None:
         await self._learning.take_up()
         async for entry in self._store.asked():
-            if self._questions.get(entry.key) is None:
-                self._know(entry, self._vector_of(entry))
+            self._around.meet(entry)
 
     async def accompany(self) -> None:
         """Know the questions whose answers other processes keep in the store, too; ends where there are none."""
         async for entry in self._store.arriving():
-            if self._began and self._questions.get(entry.key) is None:
-                self._know(entry, self._vector_of(entry))
-                self._place()
+            if self._began:
+                self._around.meet(entry)
+                self._around.place()
 
     def aside(self, reason: Apart) -> None:
         """A call has no question, for this *reason*."""
@@ -197,11 +174,7 @@ class SemanticTier:
 
     def may_know(self, inquiry: Inquiry) -> bool:
         """Whether there is anything to compare it with."""
-        return self._began and self._others(inquiry)
-
-    def _others(self, inquiry: Inquiry) -> bool:
-        # Of plain questions other processes may know more; in the middle of a conversation most are alone everywhere.
-        return self._questions.others(inquiry.scope, inquiry.key) or (self._index.shared and inquiry.scope[:1] == "p")
+        return self._began and self._around.others(inquiry.scope, inquiry.key)
 
     async def recall(self, inquiry: Inquiry) -> Recalled | None:
         """The answer to another question that may be given to this one; None, and why in ``inquiry.apart``."""
@@ -230,8 +203,8 @@ class SemanticTier:
         Raises:
             CacheError: the model is not there, or failed.
         """
-        vector = await self._embed_with_others(inquiry)
-        near = await self._near(inquiry, vector)
+        vector = await self._around.embed_with_others(inquiry.scope, inquiry.question.text)
+        near = await self._around.near(inquiry.scope, inquiry.key, vector)
         known = [(self._questions.get(key), cosine) for key, cosine in near if key != inquiry.key]
         return [Neighbour(text=each.text, cosine=cosine) for each, cosine in known if each is not None][:NEAREST]
 
@@ -251,10 +224,10 @@ class SemanticTier:
             return await self._found(inquiry, alias.key, alias.cosine, alias.score, remembered=True)
         if not self._began:
             raise _Apart(Apart.OFF if self.missing else Apart.LOADING)
-        if not self._others(inquiry):
+        if not self._around.others(inquiry.scope, inquiry.key):
             raise _Apart(Apart.ALONE)
-        inquiry.vector = await self._embed_with_others(inquiry)
-        near = await self._near(inquiry, inquiry.vector)
+        inquiry.vector = await self._around.embed_with_others(inquiry.scope, inquiry.question.text)
+        near = await self._around.near(inquiry.scope, inquiry.key, inquiry.vector)
         fit: list[tuple[Key, Neighbour]] = []
         why = Apart.ALONE
         for key, cosine in [each for each in near if each[0] != inquiry.key and each[1] >= FLOOR][:NEAREST]:
@@ -283,33 +256,6 @@ class SemanticTier:
             and self._bar.stands(inquiry.question.kind, alias.score)
             and alias.cosine >= inquiry.min_similarity
         )
-
-    async def _embed_with_others(self, inquiry: Inquiry) -> Vectors:
-        """The vector of what is asked; along with it those of its scope that have none yet."""
-        late = self._questions.unplaced(inquiry.scope, MAX_CATCHING_UP)
-        known = [(key, each) for key in late if (each := self._questions.get(key)) is not None]
-        vectors = await self._embedder.embed([inquiry.question.text, *(each.text for _, each in known)])
-        for (key, each), vector in zip(known, vectors[1:], strict=True):
-            self._place_one(key, each, vector)
-        own: Vectors = vectors[0]
-        return own
-
-    async def _near(self, inquiry: Inquiry, vector: Vectors) -> list[tuple[Key, float]]:
-        """The nearest of its scope. Those that another process placed and this one never heard of are known then."""
-        near = await self._index.nearest(inquiry.scope, vector, NEAREST + 1)
-        for key, cosine in near:
-            if self._questions.get(key) is not None or key == inquiry.key or cosine < FLOOR:
-                continue
-            try:
-                entry = await self._store.get(key)
-            except CacheError:
-                continue
-            if entry is None:
-                self._index.drop(inquiry.scope, key)
-            elif entry.scope == inquiry.scope and self._questions.get(key) is None:
-                self._know(entry, self._vector_of(entry))
-        self._place()
-        return near
 
     def _unfit(self, inquiry: Inquiry, key: Key, known: Known) -> Apart | None:
         """Why the answer to *known* must not be given, before anybody asks the verifier."""
@@ -356,7 +302,7 @@ class SemanticTier:
     async def _found(self, inquiry: Inquiry, key: Key, cosine: float, score: float, *, remembered: bool) -> Recalled:
         entry, now = await self._store.get(key), self._now()
         if entry is None:
-            self._gone(key)
+            self._around.gone(key)
             self._pairs.forget(inquiry.key)
             raise _Apart(Apart.GONE)
         age_s = max(0.0, now - entry.created)
@@ -393,8 +339,8 @@ class SemanticTier:
         if not entry.scope:
             return
         self._pairs.forget(entry.key)
-        self._know(entry, inquiry.vector if inquiry is not None else None)
-        self._place()
+        self._around.know(entry, inquiry.vector if inquiry is not None else None)
+        self._around.place()
         near = inquiry.near if inquiry is not None else None
         if inquiry is not None and near is not None:
             self._learning.compare(entry, near, inquiry.question.kind)
@@ -412,7 +358,7 @@ class SemanticTier:
         count = await self._learning.judged(name, right=right)
         if not count and not right:
             for key in self._questions.beginning(name):
-                self._gone(key)
+                self._around.gone(key)
                 count += await self._store.drop(key)
         self.verdicts["right" if right else "wrong"] += count
         return count
@@ -423,74 +369,14 @@ class SemanticTier:
 
     def forget_all(self) -> None:
         """The store was cleared."""
-        self._questions.clear()
-        self._waiting.clear()
+        self._around.clear()
         self._pairs.clear()
-        self._index.clear()
 
     async def close(self) -> None:
         """Write down what was learned, and let the model go."""
         if self._began:
             await self._learning.write_down()
         await self._embedder.close()
-
-    def _know(self, entry: Entry, vector: Vectors | None) -> None:
-        known = Known(text=entry.question, scope=entry.scope, maker=entry.maker)
-        before = self._questions.get(entry.key)
-        if before is not None and before.scope != entry.scope:
-            self._index.drop(before.scope, entry.key)
-        elif before is not None:
-            # In a shared index its place ends with the entry that was kept before.
-            known.placed = before.placed and not self._index.shared
-        too_many = self._questions.add(entry.key, known)
-        if too_many is not None:
-            self._gone(too_many)
-        if known.placed:
-            return
-        if vector is not None:
-            self._place_one(entry.key, known, vector)
-        # A question in the middle of a conversation is embedded when somebody asks another there: most are alone.
-        elif len(self._waiting) < MAX_WAITING and (
-            entry.scope[:1] == "p" or self._questions.others(entry.scope, entry.key)
-        ):
-            self._waiting[entry.key] = known
-
-    def _vector_of(self, entry: Entry) -> Vectors | None:
-        """The vector that came with a kept *entry*, where this embedder made it."""
-        if entry.embedder != self._embedder.identity or not entry.vector:
-            return None
-        return vector_from(entry.vector)
-
-    def _place_one(self, key: Key, known: Known, vector: Vectors) -> None:
-        if self._questions.get(key) is known and not self._index.add(known.scope, key, vector):
-            self._questions.drop(key)
-        known.placed = True
-        self._waiting.pop(key, None)
-
-    def _place(self) -> None:
-        """See to it that questions that others may come near to get their vectors, in the background."""
-        if self._began and self._waiting and not self._placing:
-            self._placing = True
-            self._tasks.start(self._place_all(), name="embed")
-
-    async def _place_all(self) -> None:
-        try:
-            while self._waiting:
-                batch = [(key, self._waiting.pop(key)) for key in list(islice(self._waiting, MAX_BATCH))]
-                vectors = await self._embedder.embed([known.text for _, known in batch])
-                for (key, known), vector in zip(batch, vectors, strict=True):
-                    self._place_one(key, known, vector)
-        except CacheError as error:
-            # Those of the batch stay without: who asks in their scope embeds them along.
-            self._fault(error)
-        finally:
-            self._placing = False
-
-    def _gone(self, key: Key) -> None:
-        known = self._questions.drop(key)
-        if known is not None:
-            self._index.drop(known.scope, key)
-            self._waiting.pop(key, None)
 
     def _fault(self, error: CacheError) -> None:
         if not self._faulty:
@@ -521,8 +407,8 @@ class SemanticTier:
             "embedder": self._embedder.identity,
             "verifier": self._verifier.identity,
             "questions": len(self._questions),
-            "vector_bytes": self._index.bytes_used,
-            "vectors_shared": self._index.shared,
+            "vector_bytes": self._around.vector_bytes,
+            "vectors_shared": self._around.shared,
             "aliases": self._pairs.aliases,
             "told_apart": self._pairs.apart,
             **self.counts,
@@ -542,11 +428,3 @@ class _Apart(Exception):
     def __init__(self, reason: Apart) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def vector_from(octets: bytes) -> Vectors | None:
-    """The vector that an entry carries; None where these are not float32 numbers of length 1."""
-    if len(octets) % 4:
-        return None
-    vector = np.frombuffer(octets, dtype="<f4")
-    return vector if abs(float(vector @ vector) - 1) < TOLERANCE else None
