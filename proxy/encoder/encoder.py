@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -37,11 +37,20 @@ class Network(Protocol):
         ...
 
 
-def _as_they_are(layers: Layers) -> Network:
+class Opening(Protocol):
+    """Makes of layers ones that work."""
+
+    def __call__(self, layers: Layers, *, rough: bool = False) -> Network:
+        """*rough*: a hundredth of a state may be given up for time, where what comes of it is a score."""
+        ...
+
+
+def _as_they_are(layers: Layers, *, rough: bool = False) -> Network:
+    # numpy has no faster products of whole numbers.
     return layers
 
 
-BACKENDS: dict[str, Callable[[Layers], Network]] = {"numpy": _as_they_are, "onnxruntime": Graph}
+BACKENDS: dict[str, Opening] = {"numpy": _as_they_are, "onnxruntime": Graph}
 """What may do the work, by name."""
 
 

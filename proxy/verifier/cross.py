@@ -4,14 +4,14 @@ Its lower layers have read each text already, for the vector and the numbers: wh
 a comparison costs the upper half alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proxy.encoder.bert import MIDDLE, WIDTH, Bert, Layer, Layers, gelu
-from proxy.encoder.encoder import Network, Reading
+from proxy.encoder.encoder import Network, Opening, Reading
 from proxy.encoder.weights import Array
 from proxy.errors import ModelError
 
@@ -93,7 +93,7 @@ def _mean(rows: Array) -> Array:
     return mean
 
 
-def cross(network: Bert, adapter: Halves, *, opened: Callable[[Layers], Network]) -> Cross:
+def cross(network: Bert, adapter: Halves, *, opened: Opening) -> Cross:
     """The upper layers of *network*, bent by *adapter* and *opened* for work.
 
     Raises:
@@ -128,7 +128,7 @@ def cross(network: Bert, adapter: Halves, *, opened: Callable[[Layers], Network]
                 )
             )
         made = Cross(
-            network=opened(Layers(tuple(layers), wanted=(len(layers),))),
+            network=opened(Layers(tuple(layers), wanted=(len(layers),)), rough=True),
             marks=full("marks"),
             types=full("types"),
             sharpness=float(full("sharpness")),
