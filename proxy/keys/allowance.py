@@ -1,4 +1,4 @@
-"""What a client may not do with the provider's key, and how it is told: in the words that OpenAI's clients read."""
+"""What needs no key; what a client may not do with the provider's, and how it is told, as OpenAI's clients read it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
