@@ -612,6 +612,28 @@ def test_an_entry_that_is_reported_at_one_process_is_wrong_at_all(monkeypatch: p
     play(scene, shelf=shelf)
 
 
+def test_a_report_that_was_forgotten_says_nothing_of_what_was_served_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "FOLLOW_EVERY_S", 0.01)
+    monkeypatch.setattr(learning, "MAX_REPORTED", 2)
+    shelf = MemoryShelf()
+
+    async def scene(house: House) -> None:
+        await house.fetch(ASKED)
+        await house.ask(SAME)
+        name = key_of(ASKED)[:16]
+        old, *later = [[f"{at:020x}", key] for at, key in enumerate((name, "0" * 16, "1" * 16))]
+        await shelf.write(house.tier._learning._name(), told([*later]))
+        await followed(house, told_apart=1)
+        await shelf.write(house.tier._learning._name(), told([*later, old], apart=[["a", "b"], ["c", "d"]]))
+        await followed(house, told_apart=2)
+        assert answered(await house.ask(SAME)) == ASKED
+
+    def told(reported: list[list[str]], apart: Sequence[Sequence[str]] = (("a", "b"),)) -> bytes:
+        return json.dumps({"bar": None, "apart": apart, "said": [], "reported": reported}).encode()
+
+    play(scene, shelf=shelf)
+
+
 def test_no_number_of_answers_is_told_to_other_processes_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(given, "MAX_WAITING", 3)
     tallies = MemoryTallies()

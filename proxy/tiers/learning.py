@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import secrets
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,8 +93,8 @@ class Learning:
         """What all have learned, as it was last read or written; None until it was read once."""
         self._written = b""
         """What was last to be written down, whether that was said to have failed or not."""
-        self._reported: OrderedDict[str, str] = OrderedDict()
-        """What entries' keys begin with that were said to have served wrongly, by the id of the report."""
+        self._reported: dict[str, str] = {}
+        """What entries' keys begin with that were said to have served wrongly, by the time and id of the report."""
         self.counts: dict[str, int] = dict.fromkeys(["served", "remembered", "compared", "same", "different"], 0)
 
     def __repr__(self) -> str:
@@ -131,15 +131,18 @@ class Learning:
         for each in reported if isinstance(reported, list) else ():
             match each:
                 case [str() as report, str() as name] if report not in self._reported:
-                    self._report(report, name)
-                    self._judge(self.pairs.served(name), right=False)
+                    # An old one that was forgotten says nothing of what was served since.
+                    if self._report(report, name):
+                        self._judge(self.pairs.served(name), right=False)
                 case _:
                     pass
 
-    def _report(self, report: str, name: str) -> None:
+    def _report(self, report: str, name: str) -> bool:
+        """Know of *report*, unless so many later ones are known."""
         self._reported[report] = name
         if len(self._reported) > MAX_REPORTED:
-            self._reported.popitem(last=False)
+            del self._reported[min(self._reported)]
+        return report in self._reported
 
     def _learned_by_all(self, octets: bytes) -> None:
         """What was to be written down is."""
@@ -229,7 +232,7 @@ class Learning:
         by_key = not concerned or concerned[0].cached.startswith(name)
         if by_key and not right and _KEY.fullmatch(name):
             # Others may have served from it, too.
-            self._report(secrets.token_hex(8), name)
+            self._report(f"{int(time.time() * 1000):012x}{secrets.token_hex(4)}", name)
         if concerned or not right:
             await self.write_down()
         return len(concerned)
