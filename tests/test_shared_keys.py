@@ -19,7 +19,7 @@ from tests.conftest import StartProxy
 from tests.contract.test_w_websocket import CREATED, ECHO, accepted, next_frame, opened
 from tests.observation import assert_adds_up, settled, stats, wait_for_stats
 from tests.raw_client import RawAnswer
-from tests.scripted_provider import Exchange, Gate, Script, steps
+from tests.scripted_provider import Exchange, Gate, Script, ScriptedProvider, steps
 from tests.websocket_frames import Frame, Opcode, encode
 
 pytestmark = pytest.mark.proxy_only
@@ -175,8 +175,9 @@ POLICY = answers.head(
 BROWSERS = (("Origin", "https://app.example"), ("Access-Control-Request-Method", "POST"))
 
 
+@pytest.mark.parametrize("replicas", [False, True])
 def test_a_preflight_which_never_carries_a_key_reaches_the_provider_without_one_of_ours(
-    start_proxy: StartProxy, tmp_path: Path
+    start_proxy: StartProxy, fresh_provider: ScriptedProvider, tmp_path: Path, replicas: bool
 ) -> None:
     secret = tmp_path / "provider.key"
     secret.write_text(PROVIDERS)
@@ -185,6 +186,7 @@ def test_a_preflight_which_never_carries_a_key_reaches_the_provider_without_one_
         keys__file=str(tmp_path / "keys.json"),
         upstream__key_file=str(secret),
         upstream__add_headers='{"X-Gateway-Secret": "hush-hush"}',
+        upstream__replicas=f"[{fresh_provider.origin}]" if replicas else "[]",
     )
     asked = (*BROWSERS, ("Access-Control-Request-Headers", "authorization,content-type"), ("Sec-Fetch-Mode", "cors"))
     for path in ("/v1/chat/completions", "/v1/models", "/v1/realtime/sessions"):
