@@ -14,19 +14,23 @@ import aiohttp
 from bench import processes
 from bench.semantic.__main__ import DEADLINE, PATIENCE_S, STREAM_SCOPE, Asking
 from bench.semantic.provider import Provider
-from bench.semantic.speed import ASKED, NOUNS
 from proxy.encoder import graph
 
+NAMES = ("colour", "size", "name", "address", "number", "owner", "title", "place", "form", "plan", "cover", "frame")
+FIRST = (
+    "how can i change the {} of my {} order when the {} was agreed by letter and the shop has not answered what i "
+    "wrote at all"
+)
 AGAIN = (
-    "please tell me how i can change the {} of my {} order when the {} was paid last week and the shop has not yet "
-    "answered my letter"
+    "how could i change the {} of my {} order when the {} was agreed by letter and the shop has not answered what i "
+    "wrote at all"
 )
 WARMING = 5
 
 
 async def measure(backend: str, count: int) -> None:
     """Ask, time and print."""
-    words = list(islice(product(NOUNS, repeat=3), 0, (count + WARMING) * 7, 7))
+    words = list(islice(product(NAMES, repeat=3), 0, (count + WARMING) * 7, 7))
     provider = Provider()
     await provider.start()
     try:
@@ -36,14 +40,14 @@ async def measure(backend: str, count: int) -> None:
                 asking = Asking(session, provider, server.ports[0])
                 await asking.settled()
                 for three in words:
-                    await asking.ask(STREAM_SCOPE, ASKED.format(*three), " ".join(three))
+                    await asking.ask(STREAM_SCOPE, FIRST.format(*three), " ".join(three))
                 hits, exact = [], []
                 for number, three in enumerate(words):
                     word, _, took = await asking.ask(STREAM_SCOPE, AGAIN.format(*three), " ".join(three))
                     if word == "semantic" and number >= WARMING:
                         hits.append(took)
                 for three in words:
-                    exact.append((await asking.ask(STREAM_SCOPE, ASKED.format(*three), " ".join(three)))[2])
+                    exact.append((await asking.ask(STREAM_SCOPE, FIRST.format(*three), " ".join(three)))[2])
     finally:
         await provider.stop()
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
