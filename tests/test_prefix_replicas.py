@@ -255,10 +255,9 @@ def test_prompts_stay_with_the_replica_that_knows_them(
             for text in texts:
                 assert ask(proxy, text, f"Question {number}?").status == 200
     seen = [[bytes(request.body)[:80] for request in each.requests(b"Application")] for each in providers]
-    homes = sum(max(each.count(text) for each in seen) for text in {text for each in seen for text in each})
     assert sum(map(len, seen)) == 30
-    # But for the few that explore. Two texts may well have one home: of replicas alike, the better of any two gets one.
-    assert homes >= 27
+    # One replica computes each text, but for the few that explore; then either of the two that hold it may be asked.
+    assert sum(len(set(each)) for each in seen) <= 5
 
 
 @pytest.mark.proxy_only
