@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -345,7 +346,30 @@ def test_a_busy_prompt_is_split_into_shares_that_one_machine_takes(lineages: int
     for end in range(60, 600, 7):
         minute = found[end - 60 : end]
         assert max(minute.count(share) for share in set(minute)) <= 14
-    assert len(set(found)) <= 8
+    # Conversations leave room for each other's return; single requests need none.
+    assert len(set(found)) <= (10 if lineages else 8)
+
+
+def test_a_conversation_that_comes_back_late_finds_room_in_its_share() -> None:
+    # Of forty conversations a minute two in five go on, each turn some 45 seconds after the one before.
+    chance, keys = random.Random(3), Keys(b"s")
+    turns: list[tuple[float, bytes, int]] = []
+    now = 0.0
+    while now < 3600:
+        now += chance.expovariate(40 / 60)
+        at = now
+        for turn in range(1 if chance.random() < 0.6 else chance.randrange(3, 9)):
+            turns.append((at, b"document %f" % now, turn))
+            at += chance.expovariate(1 / 45)
+    before: dict[bytes, int] = {}
+    stayed = back = 0
+    for at, document, turn in sorted(turns):
+        share = keys.share(b"group", (document,), limit_rpm=15, goes_on=False, now=at)
+        back += turn > 0
+        stayed += turn > 0 and before[document] == share
+        before[document] = share
+    assert back > 2000
+    assert stayed > 0.97 * back
 
 
 def test_a_conversation_keeps_its_share() -> None:

@@ -12,6 +12,10 @@ from collections import deque
 SPARE = 1
 """Requests a minute that a share is kept short of the published rate: others may count the minute otherwise."""
 
+FILLED = 0.65
+"""How much of the rate new conversations may take of a share, once there are several: the rest is for those that come
+back after a minute in which they were not counted. Where their share is full they lose all that its machine knows."""
+
 MINUTE_S = 60.0
 
 MAX_SHARES = 64
@@ -45,8 +49,9 @@ class _Group:
         recent = self.shares[share]
         return max(len(recent), len({conversation for _, conversation in recent}) * turns)
 
-    def with_room(self, limit: int, turns: float) -> int:
+    def with_room(self, limit: float, turns: float) -> int:
         """The first share with room for one more conversation, or for a request; a new one; or the emptiest."""
+        limit *= FILLED if len(self.shares) > 1 else 1.0
         for wanted in (turns, 1.0):
             for share in range(len(self.shares)):
                 if self.load(share, turns) + wanted <= limit:
