@@ -12,6 +12,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 from proxy.errors import CacheError, ConfigError
 from proxy.model import Entry, Key
@@ -283,6 +284,45 @@ async def test_a_user_that_may_do_no_more_than_needed_is_enough(own_redis: Redis
         with pytest.raises(CacheError) as raised:
             await store.get(Key("a"))
         assert "wrong" not in str(raised.value).replace("WRONGPASS", "")
+
+
+@pytest.fixture
+def encrypted(authority: trustme.CA, authority_file: str, tmp_path: Path) -> Iterator[tuple[RedisServer, int]]:
+    """A Redis with a port at which it speaks TLS alone, and that port."""
+    certificate, port = authority.issue_cert("localhost"), free_port()
+    shown, key = tmp_path / "shown.pem", tmp_path / "key.pem"
+    certificate.cert_chain_pems[0].write_to_path(shown)
+    certificate.private_key_pem.write_to_path(key)
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", authority_file]
+    with RedisServer(
+        redis_7(), options=[*options, "--tls-cert-file", str(shown), "--tls-key-file", str(key)]
+    ) as running:
+        yield running, port
+
+
+@awaited
+async def test_a_redis_that_speaks_tls_is_a_store_like_any_other(
+    encrypted: tuple[RedisServer, int], authority_file: str
+) -> None:
+    server, port = encrypted
+    async with opened(f"rediss://localhost:{port}/0?ssl_ca_certs={authority_file}") as store:
+        await store.put(entry("a", body=b"x" * 100_000))
+        assert await store.get(Key("a")) == entry("a", body=b"x" * 100_000)
+        assert await store.drop(Key("a"))
+    assert b"askonce:" not in server.says("KEYS", "*:a")
+
+
+@awaited
+@pytest.mark.parametrize("where", ["rediss://localhost:{}/0", "rediss://127.0.0.1:{}/0?ssl_ca_certs={}"])
+async def test_a_redis_whose_certificate_is_not_its_own_is_told_nothing(
+    encrypted: tuple[RedisServer, int], authority_file: str, where: str
+) -> None:
+    # Nobody vouches for the one, and the other is shown for another name.
+    server, port = encrypted
+    async with opened(where.format(port, authority_file)) as store:
+        with pytest.raises(CacheError, match=r"(?i)certificate"):
+            await store.put(entry("a"))
+    assert b"askonce:" not in server.says("KEYS", "*")
 
 
 @awaited
