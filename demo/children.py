@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 READY = re.compile(rb"listening on (http://127\.0\.0\.1:[0-9]+)")
 ENGINE_PARTS = ("xllamacpp", "gguf")
 LOOK_AGAIN_S = 0.02
+
+ATTEMPTS = 2
+"""To start the engine: on a busy machine it has been seen to say where it listens and not to listen there."""
+
 # A proxy of the machine's, or settings of ours that lie in its environment, are not part of the demonstration.
 NOT_INHERITED = re.compile(r"(?i)(https?|all|no)_proxy|ASKONCE_.*|OPENAI_.*")
 
@@ -111,12 +115,18 @@ class Engine(Child):
     """llama.cpp on random weights, and what its own counters say."""
 
     def __init__(self, log: Path, *, ready_within_s: float = 30.0) -> None:
-        super().__init__("the engine", ["demo.engine", "--port", "0"], log, ready_within_s=ready_within_s)
-        try:
-            self._healthy(ready_within_s)
-        except BaseException:
-            self.stop()
-            raise
+        for attempt in range(ATTEMPTS):
+            super().__init__("the engine", ["demo.engine", "--port", "0"], log, ready_within_s=ready_within_s)
+            try:
+                self._healthy(ready_within_s)
+                return
+            except NotStartedError:
+                self.stop()
+                if attempt + 1 == ATTEMPTS:
+                    raise
+            except BaseException:
+                self.stop()
+                raise
 
     def requests(self) -> int:
         """How many answers it was asked for: each takes a slot, and its log says so."""
@@ -139,7 +149,7 @@ class Engine(Child):
                 return
             except OSError as error:
                 if time.monotonic() > deadline or not self.alive():
-                    raise NotStartedError(f"the engine is not well: {error}; {self._last_words()}") from error
+                    raise NotStartedError(f"{self!r} is not well: {error}; {self._last_words()}") from error
             time.sleep(LOOK_AGAIN_S)
 
 

@@ -13,7 +13,7 @@ import brotli
 import zstandard
 
 from tests import answers, raw_client
-from tests.observation import assert_adds_up, counted, stats, wait_for_stats
+from tests.observation import assert_adds_up, counted, wait_for_stats
 from tests.proxy_process import ProxyProcess
 from tests.raw_client import Ending, Headers, RawAnswer
 from tests.scripted_provider import Script, ScriptedProvider, steps
@@ -81,7 +81,8 @@ def play(scenario: Scenario, provider: ScriptedProvider, proxy: ProxyProcess, no
     assert len(scenario.calls) == len(scenario.labels)
     if scenario.plays:
         provider.on(nonce, *(steps(each) if isinstance(each, bytes) else each for each in scenario.plays))
-    before = stats(proxy.address)
+    # What an earlier one left under way would be counted with this one.
+    before = wait_for_stats(proxy.address, lambda shown: shown["in_flight"] == 0)
     requests, fetches = before["requests"], before["fetches"]
     got: list[RawAnswer] = []
     for number, (ask, label) in enumerate(zip(scenario.asks(), scenario.labels, strict=True)):
@@ -116,7 +117,9 @@ def play(scenario: Scenario, provider: ScriptedProvider, proxy: ProxyProcess, no
     assert len(provider.requests(nonce)) == scenario.fetches
     assert counted(before, after, "unkept") == Counter(scenario.unkept)
     reasons = (label.partition(" ")[2] for label in scenario.labels if label != FORWARDED)
-    assert counted(before, after, "reasons") == Counter(reasons)
+    due_reasons = Counter(reasons)
+    found = counted(before, after, "reasons")
+    assert found == due_reasons, f"{scenario.id}: {found}"
     return got
 
 
