@@ -449,6 +449,12 @@ def test_the_shadow_serves_nothing_and_compares_everything() -> None:
     play(scene, bar=opened, chance=0.9, settings=SemanticSettings(policy="shadow", deadline_s=5.0))
 
 
+async def remembers_that_they_are_apart(house: House) -> None:
+    """What a later process on the same shelf is held to."""
+    await house.fetch(ASKED)
+    assert await house.ask(SAME) is Apart.TOLD_APART
+
+
 def test_one_wrong_verdict_ends_the_pair_at_once_and_for_later_processes() -> None:
     shelf = MemoryShelf()
 
@@ -463,11 +469,7 @@ def test_one_wrong_verdict_ends_the_pair_at_once_and_for_later_processes() -> No
 
     play(scene, shelf=shelf)
 
-    async def later(house: House) -> None:
-        await house.fetch(ASKED)
-        assert await house.ask(SAME) is Apart.TOLD_APART
-
-    play(later, shelf=shelf)
+    play(remembers_that_they_are_apart, shelf=shelf)
 
 
 def test_no_process_takes_back_a_verdict_that_another_was_told() -> None:
@@ -488,11 +490,7 @@ def test_no_process_takes_back_a_verdict_that_another_was_told() -> None:
 
     play(scene, shelf=shelf)
 
-    async def later(house: House) -> None:
-        await house.fetch(ASKED)
-        assert await house.ask(SAME) is Apart.TOLD_APART
-
-    play(later, shelf=shelf)
+    play(remembers_that_they_are_apart, shelf=shelf)
 
 
 def test_what_people_said_outlives_what_was_found_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,11 +511,7 @@ def test_what_people_said_outlives_what_was_found_by_itself(monkeypatch: pytest.
 
     play(scene, shelf=shelf)
 
-    async def later(house: House) -> None:
-        await house.fetch(ASKED)
-        assert await house.ask(SAME) is Apart.TOLD_APART
-
-    play(later, shelf=shelf)
+    play(remembers_that_they_are_apart, shelf=shelf)
 
 
 def test_what_two_processes_learn_at_the_same_time_adds_up(tmp_path: Path) -> None:
