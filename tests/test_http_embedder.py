@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.accounts.usage import Usage
@@ -216,6 +216,8 @@ json_values = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(json_values)
+@example({"data": [{"index": float("inf")}]})
+@example({"data": [{"index": 0, "embedding": [10**400]}, {"index": 1, "embedding": [1]}]})
 def test_any_answer_is_rows_or_an_embedder_error(answer: object) -> None:
     try:
         found, _ = http.read(json.dumps(answer).encode(), 2)

@@ -156,7 +156,7 @@ def read(octets: bytes, count: int) -> tuple[Vectors, Usage | None]:
         rows = np.array([item["embedding"] for item in data], dtype=np.float32)
         usage = answer.get("usage")
         tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise EmbedderError("the embedder's answer is not what was asked for") from error
     if rows.ndim != 2 or not 0 < rows.shape[1] <= MAX_DIMENSION or not np.isfinite(rows).all():
         raise EmbedderError("the embedder's answer is not a list of vectors")
