@@ -450,7 +450,7 @@ def test_the_shadow_serves_nothing_and_compares_everything() -> None:
 
 
 async def remembers_that_they_are_apart(house: House) -> None:
-    """What a later process on the same shelf is held to."""
+    """What another or a later process on the same shelf is held to."""
     await house.fetch(ASKED)
     assert await house.ask(SAME) is Apart.TOLD_APART
 
@@ -485,8 +485,7 @@ def test_no_process_takes_back_a_verdict_that_another_was_told() -> None:
         # It knew nothing of that, and writes down what it knows.
         await other.tier.close()
         assert await other.ask(SAME) is Apart.ALONE
-        await other.fetch(ASKED)
-        assert await other.ask(SAME) is Apart.TOLD_APART
+        await remembers_that_they_are_apart(other)
 
     play(scene, shelf=shelf)
 
@@ -600,8 +599,7 @@ def test_an_entry_that_is_reported_at_one_process_is_wrong_at_all(monkeypatch: p
             assert await house.ask(text) is Apart.TOLD_APART
         # What it found wrong by that, all hear of.
         await followed(other, told_apart=2)
-        await other.fetch(ASKED)
-        assert await other.ask(SAME) is Apart.TOLD_APART
+        await remembers_that_they_are_apart(other)
 
     play(scene, shelf=shelf)
 

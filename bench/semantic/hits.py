@@ -12,7 +12,7 @@ from itertools import islice, product
 import aiohttp
 
 from bench import processes
-from bench.semantic.__main__ import DEADLINE, PATIENCE_S, STREAM_SCOPE, Asking
+from bench.semantic.asking import DEADLINE, PATIENCE_S, STREAM_SCOPE, Asking
 from bench.semantic.provider import Provider
 from proxy.encoder import graph
 

@@ -100,10 +100,13 @@ def _octets(layers: Layers, *, rough: bool) -> bytes:
     for number, layer in enumerate(layers.layers, 1):
         nodes += _layer(made, number, x, _after(number), rough=rough)
         for name in (each.name for each in fields(layer)):
-            values: dict[str, Array | NDArray[np.int8]] = {name: getattr(layer, name)}
-            if rough and values[name].ndim > 1:
-                values[name], values[f"{name}.scale"] = in_whole_numbers(getattr(layer, name))
-            constants += [onnx.numpy_helper.from_array(each, f"{number}.{at}") for at, each in values.items()]
+            matrix: Array = getattr(layer, name)
+            if rough and matrix.ndim > 1:
+                whole_numbers, scale = in_whole_numbers(matrix)
+                constants.append(onnx.numpy_helper.from_array(whole_numbers, f"{number}.{name}"))
+                constants.append(onnx.numpy_helper.from_array(scale, f"{number}.{name}.scale"))
+            else:
+                constants.append(onnx.numpy_helper.from_array(matrix, f"{number}.{name}"))
         x = _after(number)
     floats, whole = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
     states = ["n", "t", WIDTH]
